@@ -1,0 +1,770 @@
+#!/usr/bin/env python3
+"""An independent reader of the continuum repository format, version 1.
+
+Written from the pages beside this file alone; it shares no code with the Rust program and serves to
+check that the pages suffice. It lists snapshots and restores one; it never writes to a repository.
+
+    reader.py REPOSITORY list [--database NAME]
+    reader.py REPOSITORY restore SNAPSHOT_PREFIX|latest TARGET [--database NAME]
+
+The password comes from the environment variable CONTINUUM_PASSWORD. Exit status: 0 done, 1 the system
+failed (disk, permissions), 2 wrong usage, 3 the repository was refused; then stderr says
+`reader: NAME: detail` with the name of the failure.
+
+Needs Python 3.11 and the packages cryptography (48 or newer, for Argon2id and HPKE), blake3, zstandard,
+lz4, cbor2. Memory: the index (44 bytes a chunk), one layer segment, and a few decoded chunks.
+
+Names of failures that the pages do not give: `malformed` for any other violation of a layout,
+`bad-checksum` for an object whose bytes do not have the hash in its name, `too-large` for a plain or
+sealed object beyond its limit, `missing-object` for anything that is referred to and absent.
+"""
+
+import argparse
+import datetime
+import hmac
+import os
+import re
+import struct
+import sys
+import tempfile
+import zlib
+from bisect import bisect_left
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import cbor2
+import lz4.block
+import zstandard
+from blake3 import blake3
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
+from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
+from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
+
+# Object types and the contexts of their subkeys.
+CONFIG, SLOT, PACK, FOOTER, INDEX, TIMELINE, CHUNK = range(1, 8)
+CONTEXT = "continuum 2026-11-24 {} v1"
+SUBKEY_USE = {FOOTER: "pack footer", INDEX: "index", TIMELINE: "timeline"}
+CIPHERS = {1: AESGCM, 2: ChaCha20Poly1305}
+ZERO_NONCE = bytes(12)
+
+# Limits of README.md.
+KIB, MIB = 1 << 10, 1 << 20
+MAX_CHUNK, MAX_PACK, MAX_SEALED, MAX_PLAIN = 4 * MIB, 64 * MIB, 16 * MIB, 64 * KIB
+MIN_SEALED_CHUNK, MAX_SEALED_CHUNK = 5 + 1 + 16, 5 + MAX_CHUNK + 16
+MIN_SEALED = 44 + 1 + 16  # salt and tag around the padding byte
+MANY = 65_536  # chunks in a pack, entries and packs in an index segment, pages and segments of a layer
+PACK_HEAD = 92  # header, epoch, encapsulated key, sealed data key
+MAX_DEPTH = 16
+ZERO_RUN = 0xFFFF_FFFF
+LOCK_BYTE = 1 << 30
+
+
+class Refused(Exception):
+    """The repository breaks a rule of the format; `name` is the failure's name."""
+
+    def __init__(self, name, detail):
+        super().__init__(f"{name}: {detail}")
+        self.name, self.detail = name, detail
+
+
+class Usage(Exception):
+    """The caller asked for something impossible; the repository is not at fault."""
+
+
+def ensure(condition, name, detail):
+    if not condition:
+        raise Refused(name, detail)
+
+
+def keyed(key, message):
+    return blake3(message, key=key).digest()
+
+
+def derive(use, root):
+    return blake3(root, derive_key_context=CONTEXT.format(use)).digest()
+
+
+# --- CBOR: a strict pass over the bytes, then a schema that mirrors the CDDL ---------------------------
+
+
+def cbor_head(data, at):
+    """The major type and argument of the item at `at`, and where its content begins."""
+    ensure(at < len(data), "malformed", "CBOR ends early")
+    major, info = data[at] >> 5, data[at] & 31
+    if info < 24:
+        return major, info, at + 1
+    ensure(info < 28, "malformed", "indefinite or reserved CBOR length")
+    end = at + 1 + (1 << (info - 24))
+    ensure(end <= len(data), "malformed", "CBOR ends early")
+    return major, int.from_bytes(data[at + 1 : end], "big"), end
+
+
+def check_item(data, at, depth):
+    """Check one item before any library allocates for it; return where it ends."""
+    major, argument, at = cbor_head(data, at)
+    ensure(major < 6, "malformed", "CBOR tag, float or simple value")
+    if major < 2:
+        return at
+    # An element takes at least one byte, so no honest count exceeds the bytes that are left.
+    per_element = 2 if major == 5 else 1
+    ensure(argument * per_element <= len(data) - at, "malformed", "CBOR length beyond the input")
+    if major < 4:
+        return at + argument
+    ensure(depth < MAX_DEPTH, "malformed", "CBOR nested too deep")
+    keys = set()
+    for _ in range(argument):
+        if major == 5:
+            at = check_key(data, at, keys)
+        at = check_item(data, at, depth + 1)
+    return at
+
+
+def check_key(data, at, keys):
+    end = check_item(data, at, MAX_DEPTH)
+    major, _, start = cbor_head(data, at)
+    ensure(major == 3, "malformed", "CBOR map key that is no text")
+    ensure(data[start:end] not in keys, "malformed", "duplicate CBOR map key")
+    keys.add(data[start:end])
+    return end
+
+
+def decode_cbor(data, schema, what):
+    ensure(check_item(data, 0, 0) == len(data), "malformed", f"{what}: bytes after the CBOR")
+    try:
+        value = cbor2.loads(data)
+    except (cbor2.CBORDecodeError, ValueError) as error:  # ValueError: text that is no UTF-8
+        raise Refused("malformed", f"{what}: {error}") from error
+    schema(value, what)
+    return value
+
+
+def integer(low=-(2**64), high=2**64 - 1):
+    def check(value, where):
+        ensure(type(value) is int and low <= value <= high, "malformed", f"{where}: not an integer in range")
+
+    return check
+
+
+def blob(size=None, multiple=1, most=None):
+    def check(value, where):
+        ensure(type(value) is bytes, "malformed", f"{where}: not a byte string")
+        ensure(size is None or len(value) == size, "malformed", f"{where}: not {size} bytes")
+        ensure(len(value) % multiple == 0, "malformed", f"{where}: not whole records of {multiple} bytes")
+        ensure(most is None or len(value) <= most * multiple, "malformed", f"{where}: more than {most} records")
+
+    return check
+
+
+def text(low=0, high=2**64, pattern=None):
+    def check(value, where):
+        ensure(type(value) is str, "malformed", f"{where}: not text")
+        ensure(low <= len(value.encode()) <= high, "malformed", f"{where}: length out of range")
+        ensure(pattern is None or re.fullmatch(pattern, value), "malformed", f"{where}: forbidden character")
+
+    return check
+
+
+def one_of(*choices):
+    def check(value, where):
+        ensure(value in choices, "malformed", f"{where}: unknown value {value!r}")
+
+    return check
+
+
+def array(item, low=0, high=MANY):
+    def check(value, where):
+        ensure(type(value) is list and low <= len(value) <= high, "malformed", f"{where}: not an array in range")
+        for position, element in enumerate(value):
+            item(element, f"{where}[{position}]")
+
+    return check
+
+
+def mapping(**fields):
+    def check(value, where):
+        ensure(type(value) is dict, "malformed", f"{where}: not a map")
+        ensure(list(value) == list(fields), "malformed", f"{where}: keys other than {', '.join(fields)}, in this order")
+        for key, field in fields.items():
+            field(value[key], f"{where}.{key}")
+
+    return check
+
+
+uint, time, identity = integer(low=0), integer(), blob(32)
+CONFIG_SCHEMA = mapping(body=blob(), mac=blob(32))
+CONFIG_BODY = mapping(
+    repository=blob(16),
+    created=time,
+    epoch=one_of(1),
+    suite=one_of(1, 2),
+    public_key=blob(32),
+    cutter=mapping(minimum=uint, average=uint, maximum=uint),
+)
+SLOT_SCHEMA = mapping(
+    slot=blob(8),
+    created=time,
+    label=text(high=255),
+    kind=one_of("password"),
+    kdf=mapping(memory_kib=uint, passes=uint, lanes=uint, salt=blob(32)),
+    commitment=blob(32),
+    wrapped=blob(),
+)
+PAYLOAD = mapping(role=one_of("admin"), roots=array(mapping(epoch=uint, root=blob(32)), 1, 16))
+FOOTER_SCHEMA = mapping(chunks=blob(multiple=40, most=MANY))
+INDEX_SCHEMA = mapping(
+    packs=array(mapping(name=identity, length=integer(0, MAX_PACK))), entries=blob(multiple=44, most=MANY)
+)
+LAYER = mapping(kind=one_of("image"), page_count=uint, segments=array(identity))
+MANIFEST = mapping(
+    strategy=one_of("full"),
+    tags=array(text(1, 255), high=64),
+    host=text(high=4096),
+    source=text(high=4096),
+    captured=time,
+    tool=text(high=4096),
+    journal_mode=text(),
+    page_size=one_of(*(1 << n for n in range(9, 17))),
+    page_count=integer(1, 4_294_967_294),
+    root=identity,
+    layers=array(LAYER, 1, 32),
+    added=uint,
+)
+ENTRY = mapping(
+    sequence=uint,
+    previous=identity,
+    database=text(1, 255, pattern=r"[^\x00-\x1f\x7f-\x9f/]+"),
+    recorded=time,
+    event=mapping(snapshot=MANIFEST),
+)
+LAYER_SEGMENT = mapping(
+    first_page=uint, page_count=uint, chunks=blob(multiple=32), runs=blob(multiple=12, most=MANY)
+)
+
+
+# --- Objects: header, checksum, encryption ---------------------------------------------------------------
+
+
+def read_object(path, limit):
+    try:
+        with open(path, "rb") as file:
+            data = file.read(limit + 1)
+    except FileNotFoundError as error:
+        raise Refused("missing-object", path.name) from error
+    ensure(len(data) <= limit, "too-large", f"{path.name} has more than {limit} bytes")
+    return data
+
+
+def names_in(folder, digits):
+    """The names of that many hexadecimal digits in a folder, in order; anything else is not ours."""
+    if not folder.is_dir():
+        return []
+    return sorted(name for name in os.listdir(folder) if re.fullmatch(rf"[0-9a-f]{{{digits}}}", name))
+
+
+def check_header(data, kind, suites=(1, 2)):
+    ensure(data[:4] == b"CNTM", "bad-magic", "not an object of a continuum repository")
+    ensure(len(data) >= 8, "malformed", "shorter than a header")
+    version, found, suite, zero = data[4:8]
+    ensure(version <= 1, "newer-version", f"format version {version}, this reader knows 1")
+    ensure(version == 1, "malformed", "format version 0")
+    ensure(found == kind, "wrong-type", f"object type {found} in the place of type {kind}")
+    ensure(suite in suites, "unknown-suite", f"suite {suite} for object type {kind}")
+    ensure(zero == 0, "malformed", "last byte of the header is not zero")
+
+
+def open_plain(data, kind, suites):
+    """Check a plain object; return its CBOR."""
+    check_header(data, kind, suites)
+    content, checksum = data[:-32], data[-32:]
+    ensure(len(data) >= 40 and blake3(content).digest() == checksum, "bad-checksum", f"object type {kind} is damaged")
+    return content[8:]
+
+
+def decrypt(suite, key, nonce, sealed, associated, what):
+    try:
+        return CIPHERS[suite](key).decrypt(nonce, sealed, associated)
+    except InvalidTag as error:
+        raise Refused("not-authentic", what) from error
+
+
+def strip_padding(plaintext):
+    content = plaintext.rstrip(b"\0")
+    ensure(content[-1:] == b"\x80", "bad-padding", "no 0x80 before the zeros")
+    return content[:-1]
+
+
+# --- Chunks ------------------------------------------------------------------------------------------------
+
+
+def zstd_frame_length(data):
+    """Walk the blocks of the first frame: the library would not report input left after it."""
+    ensure(data[:4] == b"\x28\xb5\x2f\xfd", "malformed", "not a zstd frame")
+    at, last = zstandard.frame_header_size(data), False
+    while not last:
+        ensure(at + 3 <= len(data), "malformed", "zstd frame ends early")
+        block = int.from_bytes(data[at : at + 3], "little")
+        last, run, size = block & 1, (block >> 1) & 3 == 1, block >> 3
+        at += 3 + (1 if run else size)
+    return at + (4 if zstandard.get_frame_parameters(data).has_checksum else 0)
+
+
+def unzstd(data, limit):
+    ensure(zstd_frame_length(data) == len(data), "malformed", "not exactly one zstd frame")
+    # One byte beyond the limit shows an output that is too long; reading to the end checks the checksum.
+    return zstandard.ZstdDecompressor().stream_reader(data).read(limit + 1)
+
+
+def ungzip(data, limit):
+    decoder = zlib.decompressobj(wbits=31)
+    output = decoder.decompress(data, limit + 1)
+    ensure(decoder.eof and not decoder.unused_data, "malformed", "not exactly one gzip member of this length")
+    return output
+
+
+def decompress(codec, data, limit):
+    """Decode `data` to at most `limit` bytes."""
+    try:
+        if codec == 0:
+            output = data
+        elif codec == 1:
+            output = unzstd(data, limit)
+        elif codec == 2:
+            output = lz4.block.decompress(data, uncompressed_size=limit)
+        else:
+            output = ungzip(data, limit)
+    except (zstandard.ZstdError, lz4.block.LZ4BlockError, zlib.error) as error:
+        raise Refused("malformed", f"codec {codec}: {error}") from error
+    ensure(len(output) <= limit, "malformed", "decodes to more bytes than declared")
+    return output
+
+
+def join_split(codec, payload, length):
+    """Undo the split: text and classes in A, exponents in B, mantissas and raw segments in C."""
+    ensure(len(payload) >= 8, "malformed", "split chunk ends early")
+    a, b = struct.unpack_from("<II", payload)
+    ensure(8 + a + b <= len(payload), "malformed", "split streams beyond the payload")
+    count = -(-length // 128)
+    stream_a = decompress(codec, payload[8 : 8 + a], count + length)
+    classes = stream_a[:count]
+    ensure(len(classes) == count and max(classes) <= 5, "malformed", "classes of a split chunk")
+    ensure(length % 128 == 0 or classes[-1] == 0, "malformed", "short last segment of a class other than 0")
+    floats, raw = sum(1 <= c <= 4 for c in classes), classes.count(5)
+    size_a = count + length - 128 * (floats + raw)
+    stream_b = decompress(codec, payload[8 + a : 8 + a + b], 32 * floats) if floats else payload[8 + a : 8 + a + b]
+    stream_c = payload[8 + a + b :]
+    lengths = len(stream_a), len(stream_b), len(stream_c)
+    ensure(lengths == (size_a, 32 * floats, 96 * floats + 128 * raw), "malformed", "lengths of split streams")
+    return b"".join(split_segments(classes, stream_a, stream_b, stream_c))
+
+
+def split_segments(classes, stream_a, stream_b, stream_c):
+    at_a, at_b, at_c = len(classes), 0, 0
+    for kind in classes:
+        if kind == 0:
+            yield stream_a[at_a : at_a + 128]  # the last one may be shorter: the slice ends with A
+            at_a += 128
+        elif kind == 5:
+            yield stream_c[at_c : at_c + 128]
+            at_c += 128
+        else:
+            segment, others = bytearray(128), stream_c[at_c : at_c + 96]
+            segment[kind - 1 :: 4] = stream_b[at_b : at_b + 32]
+            for nth, position in enumerate(p for p in range(4) if p != kind - 1):
+                segment[position::4] = others[nth::3]
+            yield segment
+            at_b, at_c = at_b + 32, at_c + 96
+
+
+def decode_chunk(encoded):
+    encoding, length = struct.unpack_from("<BI", encoded)
+    codec, split = encoding & 15, encoding & 0x80
+    known = codec in (1, 3) if split else codec <= 3
+    ensure(known and not encoding & 0x70, "unknown-encoding", f"chunk encoding {encoding:#04x}")
+    ensure(1 <= length <= MAX_CHUNK, "too-large", f"chunk of {length} bytes")
+    payload = encoded[5:]
+    chunk = join_split(codec, payload, length) if split else decompress(codec, payload, length)
+    ensure(len(chunk) == length, "malformed", "decodes to fewer bytes than declared")
+    return chunk
+
+
+# --- Packs and the index -------------------------------------------------------------------------------------
+
+
+class Place(NamedTuple):
+    pack: bytes
+    pack_length: int
+    offset: int
+    length: int  # with the tag
+
+
+class Segment:
+    """Chunk ids to places. Records stay packed, as there may be millions of them."""
+
+    def __init__(self, packs, entries):
+        self.packs, self.entries = packs, entries
+        previous = b""
+        for chunk_id, pack, offset, length in struct.iter_unpack("<32sIII", entries):
+            ensure(previous <= chunk_id, "malformed", "index records out of order")
+            ensure(pack < len(packs), "malformed", "index record with a pack that is not in the list")
+            inside = PACK_HEAD <= offset and offset + length <= packs[pack][1] - 4
+            ensure(inside and length >= MIN_SEALED_CHUNK, "malformed", "index record outside its pack")
+            previous = chunk_id
+
+    def places(self, chunk_id):
+        records = range(len(self.entries) // 44)
+        nth = bisect_left(records, chunk_id, key=lambda n: self.entries[44 * n : 44 * n + 32])
+        while self.entries[44 * nth : 44 * nth + 32] == chunk_id:
+            pack, offset, length = struct.unpack_from("<III", self.entries, 44 * nth + 32)
+            yield Place(*self.packs[pack], offset, length)
+            nth += 1
+
+
+def check_records(records, end):
+    """The records of a pack footer: ascending, apart, and before the footer, which begins at `end`."""
+    free = PACK_HEAD
+    for _, offset, length in struct.iter_unpack("<32sII", records):
+        ensure(MIN_SEALED_CHUNK <= length <= MAX_SEALED_CHUNK, "malformed", "length in a pack footer")
+        ensure(free <= offset and offset + length <= end, "malformed", "pack footer: place of a record")
+        free = offset + length
+
+
+class Pack:
+    """One pack, checked as a whole when it is first used."""
+
+    def __init__(self, repository, name):
+        self.repository, self.name = repository, name
+        self.path = repository.path / "packs" / name.hex()[:2] / name.hex()
+        try:
+            with open(self.path, "rb") as file:
+                self.length = file.seek(0, os.SEEK_END)
+                self.load(file)
+        except FileNotFoundError as error:
+            raise Refused("missing-object", f"pack {name.hex()}") from error
+
+    def load(self, file):
+        head = self.head = os.pread(file.fileno(), PACK_HEAD, 0)
+        check_header(head, PACK)
+        ensure(PACK_HEAD + MIN_SEALED + 4 <= self.length <= MAX_PACK, "malformed", "length of the pack")
+        file.seek(0)
+        digest = blake3()
+        while block := file.read(MIB):
+            digest.update(block)
+        ensure(digest.digest() == self.name, "bad-checksum", f"pack {self.name.hex()} is damaged")
+        (size,) = struct.unpack("<I", os.pread(file.fileno(), 4, self.length - 4))
+        fits = MIN_SEALED <= size <= min(MAX_SEALED, self.length - 4 - PACK_HEAD)
+        ensure(fits, "malformed", "pack footer does not fit")
+        footer = self.repository.unseal(os.pread(file.fileno(), size, self.length - 4 - size), FOOTER, head[12:44])
+        check_records(decode_cbor(footer, FOOTER_SCHEMA, "pack footer")["chunks"], self.length - 4 - size)
+        self.data_key = self.repository.open_data_key(head)
+
+    def chunk(self, chunk_id, place):
+        """Footer and index need not be compared: the associated data binds id, offset and so the length."""
+        ensure(place.pack_length == self.length, "malformed", "length of a pack in the index")
+        with open(self.path, "rb") as file:
+            sealed = os.pread(file.fileno(), place.length, place.offset)
+        suite, epoch, slot = self.head[6], self.head[8:12], struct.pack("<I", place.offset)
+        associated = b"CNTM" + bytes((1, CHUNK, suite, 0)) + self.repository.id + epoch + slot + chunk_id
+        what = f"chunk {chunk_id.hex()}"
+        chunk = decode_chunk(decrypt(suite, self.data_key, bytes(8) + slot, sealed, associated, what))
+        ensure(keyed(self.repository.subkey("chunk id"), chunk) == chunk_id, "wrong-chunk", what)
+        return chunk
+
+
+# --- The repository --------------------------------------------------------------------------------------------
+
+
+def read_config(path):
+    outer = decode_cbor(open_plain(read_object(path / "config", MAX_PLAIN), CONFIG, (0,)), CONFIG_SCHEMA, "config")
+    body = decode_cbor(outer["body"], CONFIG_BODY, "config body")
+    low, average, high = sizes = list(body["cutter"].values())
+    ensure(all(s > 0 and s & (s - 1) == 0 for s in sizes), "malformed", "cutter sizes are no powers of two")
+    ordered = 4 * KIB <= low <= average // 2 and average <= high // 2 and high <= MIB
+    ensure(ordered and 16 * KIB <= average <= 512 * KIB, "malformed", "cutter sizes out of range")
+    return outer, body
+
+
+def open_slot(path, repository_id, password):
+    """The root keys that one slot wraps, by epoch."""
+    data = read_object(path, MAX_PLAIN)
+    slot = decode_cbor(open_plain(data, SLOT, (1, 2)), SLOT_SCHEMA, "key slot")
+    ensure(slot["slot"].hex() == path.name, "bad-name", f"key slot {path.name} says {slot['slot'].hex()}")
+    kdf = slot["kdf"]
+    memory, passes, lanes = kdf["memory_kib"], kdf["passes"], kdf["lanes"]
+    affordable = 1 <= lanes <= 16 and 1 <= passes <= 16 and 8 * lanes <= memory <= MIB  # MIB of KiB: 1 GiB
+    ensure(affordable, "kdf-too-costly", f"{memory} KiB, {passes} passes, {lanes} lanes")
+    argon = Argon2id(salt=kdf["salt"], length=64, iterations=passes, lanes=lanes, memory_cost=memory)
+    secret = argon.derive(password)
+    ensure(hmac.compare_digest(secret[32:], slot["commitment"]), "wrong-password", f"key slot {path.name}")
+    associated = data[:8] + repository_id + slot["slot"]
+    plaintext = decrypt(data[6], secret[:32], ZERO_NONCE, slot["wrapped"], associated, f"key slot {path.name}")
+    roots = decode_cbor(plaintext, PAYLOAD, "key slot payload")["roots"]
+    by_epoch = {root["epoch"]: root["root"] for root in roots}
+    ensure(len(by_epoch) == len(roots), "malformed", "two root keys of one epoch")
+    return by_epoch
+
+
+def unlock(path, repository_id, password):
+    """Try every slot: a damaged one must not keep the others from opening."""
+    failures = []
+    for name in names_in(path / "keys", 16):
+        try:
+            return open_slot(path / "keys" / name, repository_id, password)
+        except Refused as failure:
+            failures.append(failure)
+    ensure(failures, "missing-object", "no key slots")
+    raise min(failures, key=lambda failure: failure.name == "wrong-password")  # damage tells more
+
+
+class Repository:
+    def __init__(self, path, password):
+        self.path = path
+        outer, config = read_config(path)
+        self.id, self.epoch = config["repository"], config["epoch"]
+        self.roots = unlock(path, self.id, password)
+        mac = keyed(self.subkey("config mac"), outer["body"])
+        ensure(hmac.compare_digest(mac, outer["mac"]), "not-authentic", "the config was altered")
+        public_key = X25519PrivateKey.from_private_bytes(self.subkey("x25519")).public_key()
+        ensure(public_key.public_bytes_raw() == config["public_key"], "not-authentic", "public key of the config")
+        self.segments, self.packs = None, {}
+        self.chunk = lru_cache(maxsize=8)(self.load_chunk)
+
+    def subkey(self, use, epoch=None):
+        epoch = self.epoch if epoch is None else epoch
+        ensure(epoch in self.roots, "not-authentic", f"no root key of epoch {epoch}")
+        return derive(use, self.roots[epoch])
+
+    def unseal(self, data, kind, binding, name_hash=None):
+        """The CBOR inside a sealed object."""
+        check_header(data, kind)
+        ensure(name_hash in (None, blake3(data).digest()), "bad-checksum", f"object type {kind} is damaged")
+        ensure(len(data) >= MIN_SEALED, "not-authentic", f"object type {kind} ends early")
+        (epoch,) = struct.unpack_from("<I", data, 8)
+        key = keyed(self.subkey(SUBKEY_USE[kind], epoch), data[12:44])
+        associated = data[:8] + self.id + data[8:12] + binding
+        return strip_padding(decrypt(data[6], key, ZERO_NONCE, data[44:], associated, f"object type {kind}"))
+
+    def open_data_key(self, head):
+        """HPKE base mode, single shot; the encapsulated key stands before the ciphertext."""
+        (epoch,) = struct.unpack_from("<I", head, 8)
+        private = X25519PrivateKey.from_private_bytes(self.subkey("x25519", epoch))
+        info = CONTEXT.format("pack data key").encode() + head[:8] + self.id + head[8:12]
+        try:
+            return Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM).decrypt(head[12:PACK_HEAD], private, info=info)
+        except (InvalidTag, ValueError) as error:
+            raise Refused("not-authentic", "data key of a pack") from error
+
+    def load_index(self):
+        self.segments = []
+        for name in names_in(self.path / "index", 64):
+            data = read_object(self.path / "index" / name, MAX_SEALED)
+            segment = decode_cbor(self.unseal(data, INDEX, b"", bytes.fromhex(name)), INDEX_SCHEMA, "index segment")
+            packs = [(pack["name"], pack["length"]) for pack in segment["packs"]]
+            self.segments.append(Segment(packs, segment["entries"]))
+
+    def pack(self, name):
+        """The pack of that name; a failure is kept too, as finding it costs a pass over the pack."""
+        if name not in self.packs:
+            try:
+                self.packs[name] = Pack(self, name)
+            except Refused as failure:
+                self.packs[name] = failure
+        if isinstance(self.packs[name], Refused):
+            raise self.packs[name]
+        return self.packs[name]
+
+    def load_chunk(self, chunk_id):
+        """Any place serves; only when none does is the chunk refused, with the first reason met."""
+        if self.segments is None:
+            self.load_index()
+        failures = []
+        for place in (place for segment in self.segments for place in segment.places(chunk_id)):
+            try:
+                return self.pack(place.pack).chunk(chunk_id, place)
+            except Refused as failure:
+                failures.append(failure)
+        raise failures[0] if failures else Refused("missing-object", f"chunk {chunk_id.hex()} is not in the index")
+
+    def database_id(self, name):
+        return keyed(self.subkey("database id"), name.encode())[:16]
+
+    def timelines(self, database=None):
+        """All entries with their snapshot ids, database by database, oldest first."""
+        ids = names_in(self.path / "timelines", 32)
+        if database is not None:
+            ids = [name for name in ids if name == self.database_id(database).hex()]
+        for name in ids:
+            yield from self.timeline(bytes.fromhex(name))
+
+    def timeline(self, database_id):
+        folder, previous = self.path / "timelines" / database_id.hex(), bytes(32)
+        for expected, name in enumerate(names_in(folder, 16), start=1):
+            sequence = int(name, 16)
+            ensure(sequence == expected, "missing-entry", f"entry {expected} of timeline {folder.name}")
+            data = read_object(folder / name, MAX_SEALED)
+            content = self.unseal(data, TIMELINE, database_id + struct.pack("<Q", sequence))
+            entry = decode_cbor(content, ENTRY, "timeline entry")
+            ensure(entry["sequence"] == sequence, "wrong-name", f"entry {sequence} says {entry['sequence']}")
+            ensure(self.database_id(entry["database"]) == database_id, "wrong-name", "entry of another database")
+            ensure(entry["previous"] == previous, "broken-chain", f"entry {sequence} of timeline {folder.name}")
+            check_manifest(entry["event"]["snapshot"])
+            previous = blake3(data).digest()
+            yield previous, entry
+
+
+# --- Snapshots ---------------------------------------------------------------------------------------------------
+
+
+def check_manifest(manifest):
+    """What the schema cannot say. The schema knows only image layers, so the first is one."""
+    pages = manifest["page_count"]
+    for layer in manifest["layers"]:
+        ensure(layer["page_count"] == pages, "malformed", "page count of an image layer")
+        ensure(len(layer["segments"]) == -(-pages // MANY), "malformed", "number of layer segments")
+
+
+def segment_runs(data, first_page, page_count):
+    """The runs of one layer segment: chunk id (None for zeros), first page in the chunk, pages."""
+    segment = decode_cbor(data, LAYER_SEGMENT, "layer segment")
+    fits = (segment["first_page"], segment["page_count"]) == (first_page, page_count)
+    ensure(fits, "malformed", "layer segment of another position")
+    chunks, runs = segment["chunks"], list(struct.iter_unpack("<III", segment["runs"]))
+    ensure(sum(pages for pages, _, _ in runs) == page_count, "malformed", "runs do not add up to the page count")
+    for pages, chunk, first in runs:
+        ensure(pages > 0, "malformed", "run of no pages")
+        if chunk == ZERO_RUN:
+            ensure(first == 0, "malformed", "run of zeros with a page in a chunk")
+            yield None, 0, pages
+        else:
+            ensure(32 * chunk < len(chunks), "malformed", "run with a chunk that is not in the list")
+            yield chunks[32 * chunk : 32 * chunk + 32], first, pages
+
+
+def image_runs(repository, manifest):
+    # Every image layer maps all pages, so the newest hides the others.
+    for nth, chunk_id in enumerate(manifest["layers"][-1]["segments"]):
+        page_count = min(MANY, manifest["page_count"] - MANY * nth)
+        yield from segment_runs(repository.chunk(chunk_id), MANY * nth + 1, page_count)
+
+
+def pages_of(chunk, page_size, first, pages):
+    ensure(len(chunk) % page_size == 0, "malformed", "chunk that holds no whole pages")
+    ensure((first + pages) * page_size <= len(chunk), "malformed", "pages past the end of the chunk")
+    return memoryview(chunk)[first * page_size : (first + pages) * page_size]
+
+
+def write_image(repository, manifest, file):
+    """Write the image and return its hash. Zeros are left as holes, but hashed."""
+    digest, zeros, page_size = blake3(), bytes(MIB), manifest["page_size"]
+    for chunk_id, first, pages in image_runs(repository, manifest):
+        if chunk_id is not None:
+            content = pages_of(repository.chunk(chunk_id), page_size, first, pages)
+            digest.update(content)
+            file.write(content)
+            continue
+        file.seek(pages * page_size, os.SEEK_CUR)
+        for start in range(0, pages * page_size, MIB):
+            digest.update(zeros[: pages * page_size - start])
+    file.truncate(manifest["page_count"] * page_size)
+    file.seek(LOCK_BYTE)
+    ensure(not any(file.read(page_size)), "malformed", "SQLite's lock page is not zeros")
+    return digest.digest()
+
+
+def restore(repository, manifest, target):
+    """Write beside the target; only an image whose hash is the root takes the target's name."""
+    # A log or journal left there by another database would be replayed into the restored one.
+    for taken in (f"{target}{suffix}" for suffix in ("", "-wal", "-journal")):
+        if os.path.lexists(taken):
+            raise Usage(f"{taken} exists")
+    descriptor, partial = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent)
+    try:
+        with open(descriptor, "w+b") as file:
+            root = write_image(repository, manifest, file)
+            file.flush()
+            os.fsync(file.fileno())
+        ensure(root == manifest["root"], "wrong-root", f"the image has the hash {root.hex()}")
+        if os.path.lexists(target):
+            raise Usage(f"{target} exists")
+        os.rename(partial, target)
+    except BaseException:
+        os.unlink(partial)
+        raise
+
+
+def find_snapshot(repository, wanted, database):
+    """The one entry whose id begins with `wanted`, or the newest of the only database."""
+    found = {}
+    for snapshot_id, entry in repository.timelines(database):
+        if wanted == "latest":
+            found[entry["database"]] = entry  # entries come oldest first
+        elif snapshot_id.hex().startswith(wanted):
+            found[snapshot_id] = entry
+    if len(found) != 1:
+        problem = "several fit; give --database or more digits" if found else "no such snapshot"
+        raise Usage(f"{wanted}: {problem}")
+    return found.popitem()[1]
+
+
+def utc(microseconds):
+    epoch = datetime.datetime(1970, 1, 1)
+    try:
+        return (epoch + datetime.timedelta(microseconds=microseconds)).isoformat() + "Z"
+    except OverflowError:  # times inform people only: no reason to refuse
+        return f"{microseconds}us"
+
+
+def print_snapshots(repository, database):
+    for snapshot_id, entry in repository.timelines(database):
+        manifest = entry["event"]["snapshot"]
+        fields = [snapshot_id.hex()[:8], entry["sequence"], entry["database"], utc(manifest["captured"])]
+        fields += [manifest["page_size"], manifest["page_count"], manifest["root"].hex()]
+        print(*fields, sep="\t")
+
+
+def arguments():
+    parser = argparse.ArgumentParser(prog="reader.py", description="Reads a continuum repository.")
+    parser.add_argument("repository", type=Path)
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("list").add_argument("--database")
+    restoring = commands.add_parser("restore")
+    restoring.add_argument("snapshot", help="first hexadecimal digits of its id, or latest")
+    restoring.add_argument("target", type=Path)
+    restoring.add_argument("--database")
+    return parser.parse_args()
+
+
+def run(options):
+    password = os.environ.get("CONTINUUM_PASSWORD")
+    if password is None:
+        raise Usage("CONTINUUM_PASSWORD is not set")
+    if not options.repository.is_dir():
+        raise Usage(f"{options.repository} is no directory")
+    repository = Repository(options.repository, os.fsencode(password))
+    if options.command == "list":
+        print_snapshots(repository, options.database)
+    else:
+        entry = find_snapshot(repository, options.snapshot, options.database)
+        restore(repository, entry["event"]["snapshot"], options.target)
+
+
+def main():
+    options = arguments()
+    try:
+        run(options)
+    except Refused as failure:
+        print(f"reader: {failure.name}: {failure.detail}", file=sys.stderr)
+        return 3
+    except Usage as problem:
+        print(f"reader: {problem}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"reader: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,43 @@
+//! Time as an argument.
+//!
+//! The core never asks the machine what time it is: it is handed a [`Clock`], so that tests and
+//! simulations decide. Times inform people; nothing is ordered by them.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+
+/// Microseconds since 1970-01-01T00:00:00Z, negative before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct UnixMicros(pub i64);
+
+/// Where times come from.
+pub trait Clock: Send + Sync {
+    /// The time now, as this machine believes it.
+    fn now(&self) -> UnixMicros;
+}
+
+/// The machine's own clock.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> UnixMicros {
+        let micros = match SystemTime::now().duration_since(UNIX_EPOCH) {
+            Ok(after) => i64::try_from(after.as_micros()).unwrap_or(i64::MAX),
+            Err(before) => i64::try_from(before.duration().as_micros()).map_or(i64::MIN, |m| -m),
+        };
+        UnixMicros(micros)
+    }
+}
+
+/// A clock that stands still, for tests and simulations.
+#[derive(Clone, Copy, Debug)]
+pub struct FixedClock(pub UnixMicros);
+
+impl Clock for FixedClock {
+    fn now(&self) -> UnixMicros {
+        self.0
+    }
+}

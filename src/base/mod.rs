@@ -1,0 +1,9 @@
+//! The ground floor: identifiers, page numbers, time and entropy as arguments.
+//!
+//! Nothing here knows what a repository is. Everything above may use it.
+
+pub mod clock;
+pub mod entropy;
+pub mod id;
+pub mod page;
+pub mod units;

@@ -1,0 +1,224 @@
+//! Errors at the edge: exit codes, and the hint that says what to do next.
+
+use std::error::Error;
+
+use serde_json::json;
+
+use crate::format::FormatError;
+use crate::monitor::Cancelled;
+use crate::ops::restore::RestoreError;
+use crate::ops::snapshot::SnapshotError;
+use crate::ops::snapshots::SelectError;
+use crate::repo::{Fault, RepositoryError};
+use crate::source::SourceError;
+use crate::store::StoreError;
+
+/// Done.
+pub const DONE: u8 = 0;
+/// Failed.
+pub const FAILED: u8 = 1;
+/// The command line is wrong.
+pub const USAGE: u8 = 2;
+/// Damage, loss or manipulation was found.
+pub const DAMAGE: u8 = 3;
+/// No key slot opens with the password.
+pub const WRONG_PASSWORD: u8 = 4;
+/// Stopped by the user.
+pub const INTERRUPTED: u8 = 130;
+
+/// Why a command ends with a code other than 0.
+#[derive(Debug)]
+pub struct CliError {
+    error: Box<dyn Error + Send + Sync>,
+    code: u8,
+    hint: Option<String>,
+}
+
+impl CliError {
+    /// The command line is wrong.
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self { error: message.into().into(), code: USAGE, hint: None }
+    }
+
+    /// Something failed, and a text says what.
+    pub fn failed(message: impl Into<String>) -> Self {
+        Self { error: message.into().into(), code: FAILED, hint: None }
+    }
+
+    /// With what to do next.
+    pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// The exit code.
+    pub fn code(&self) -> u8 {
+        self.code
+    }
+
+    /// Prints error, causes and hint to standard error.
+    pub fn print(&self, json: bool) {
+        let mut causes = Vec::new();
+        let mut source = self.error.source();
+        while let Some(cause) = source {
+            causes.push(cause.to_string());
+            source = cause.source();
+        }
+        let message = self.error.to_string();
+        if json {
+            let document = json!({
+                "format": "continuum.error/1", "message": message, "causes": causes,
+                "hint": self.hint, "exit_code": self.code,
+            });
+            eprintln!("{document}");
+            return;
+        }
+        eprintln!("error: {message}");
+        // A wrapper that only forwards has its cause's words; say them once.
+        let mut last = &message;
+        for cause in causes.iter().filter(|cause| **cause != message) {
+            if cause != last {
+                eprintln!("  because: {cause}");
+            }
+            last = cause;
+        }
+        if let Some(hint) = &self.hint {
+            eprintln!("hint: {hint}");
+        }
+    }
+}
+
+impl From<RepositoryError> for CliError {
+    fn from(error: RepositoryError) -> Self {
+        let (code, hint) = match &error {
+            RepositoryError::NotARepository { location } => {
+                (FAILED, Some(format!("make one with `continuum -r {location} init`, or name the right place")))
+            }
+            RepositoryError::AlreadyExists { .. } => {
+                (FAILED, Some("choose an empty place, or use the repository as it is".into()))
+            }
+            RepositoryError::WrongPassword { .. } => (WRONG_PASSWORD, None),
+            RepositoryError::Fault(fault) => (DAMAGE, fault_hint(fault)),
+            RepositoryError::Fenced { .. } => (
+                FAILED,
+                Some(
+                    "nothing is lost; run the snapshot again, and let one process at a time back up a database".into(),
+                ),
+            ),
+            RepositoryError::Cancelled(_) => (INTERRUPTED, None),
+            RepositoryError::NoSlots { .. } => {
+                (DAMAGE, Some("restore the folder `keys` from a copy of the repository".into()))
+            }
+            RepositoryError::Store(error) => (FAILED, store_hint(error)),
+            RepositoryError::Unfaithful(_) => {
+                (FAILED, Some("test this machine's memory before trusting it with data".into()))
+            }
+            RepositoryError::Password { .. } | RepositoryError::LastSlot { .. } => (FAILED, None),
+        };
+        Self { error: error.into(), code, hint }
+    }
+}
+
+fn fault_hint(fault: &Fault) -> Option<String> {
+    match fault {
+        Fault::Object { source: FormatError::NewerVersion(_), .. } => Some("use a newer continuum".into()),
+        Fault::RolledBack { .. } => Some(
+            "if you know why, e.g. the repository was replaced by an older copy, remove this repository's heads from the local state \
+             ($XDG_STATE_HOME/continuum) to accept it as it is now"
+                .into(),
+        ),
+        _ => Some("`continuum check --read-data` lists all damage; other snapshots may be intact".into()),
+    }
+}
+
+fn store_hint(error: &StoreError) -> Option<String> {
+    let StoreError::Io { source, .. } = error else { return None };
+    match source.kind() {
+        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
+            Some("make room and run the command again; what is stored is intact".into())
+        }
+        std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem => {
+            Some("the repository's folder must be writable for this user".into())
+        }
+        _ => None,
+    }
+}
+
+impl From<StoreError> for CliError {
+    fn from(error: StoreError) -> Self {
+        RepositoryError::from(error).into()
+    }
+}
+
+impl From<SourceError> for CliError {
+    fn from(error: SourceError) -> Self {
+        let hint = match &error {
+            SourceError::Locked { .. } => Some(
+                "the application may use PRAGMA locking_mode=EXCLUSIVE or hold a long write transaction; \
+                 wait longer with --busy-timeout, or let it close the database",
+            ),
+            SourceError::Header { .. } => {
+                Some("if the database is encrypted (SQLCipher, SEE), it cannot be captured page by page")
+            }
+            SourceError::Truncated { .. } | SourceError::WalDamaged { .. } => {
+                Some("the source is damaged; its earlier snapshots are untouched")
+            }
+            SourceError::WalRestarted(_) | SourceError::Replaced(_) | SourceError::WalUnstable { .. } => {
+                Some("run the command again")
+            }
+            _ => None,
+        };
+        Self { error: error.into(), code: FAILED, hint: hint.map(str::to_owned) }
+    }
+}
+
+impl From<SnapshotError> for CliError {
+    fn from(error: SnapshotError) -> Self {
+        match error {
+            SnapshotError::Source(error) => error.into(),
+            SnapshotError::Repository(error) => error.into(),
+        }
+    }
+}
+
+impl From<RestoreError> for CliError {
+    fn from(error: RestoreError) -> Self {
+        let (code, hint) = match &error {
+            RestoreError::Repository(_) => match error {
+                RestoreError::Repository(error) => return error.into(),
+                _ => (FAILED, None),
+            },
+            RestoreError::Exists(_) => (
+                FAILED,
+                Some("choose another target, or use --force to set aside what stands there; nothing is deleted"),
+            ),
+            RestoreError::WrongRoot { .. } => (DAMAGE, Some("`continuum check --read-data` looks for the damage")),
+            RestoreError::Integrity(_) | RestoreError::Sqlite(_) => (
+                DAMAGE,
+                Some(
+                    "the bytes are those that were captured, so the source was damaged already; \
+                      --integrity-check=false restores it as it was, an older snapshot may be intact",
+                ),
+            ),
+            RestoreError::Folder(_) | RestoreError::Io { .. } => (FAILED, None),
+        };
+        Self { error: error.into(), code, hint: hint.map(str::to_owned) }
+    }
+}
+
+impl From<SelectError> for CliError {
+    fn from(error: SelectError) -> Self {
+        let hint = match &error {
+            SelectError::SeveralDatabases(_) => "name one with --name, or give a snapshot's id",
+            SelectError::Ambiguous { .. } => "give more digits of the id",
+            SelectError::None(_) | SelectError::NoMatch(_) => "`continuum snapshots` lists what is there",
+        };
+        Self { error: error.into(), code: FAILED, hint: Some(hint.to_owned()) }
+    }
+}
+
+impl From<Cancelled> for CliError {
+    fn from(error: Cancelled) -> Self {
+        Self { error: error.into(), code: INTERRUPTED, hint: None }
+    }
+}

@@ -1,0 +1,95 @@
+//! `continuum snapshots`
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use crate::ops::snapshots::{Snapshot, snapshots};
+use crate::repo::Fault;
+
+use super::error::{CliError, DAMAGE, DONE};
+use super::session::Session;
+use super::{output, time};
+
+/// Options of `snapshots`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  continuum -r /backup/repo snapshots --name orders")]
+pub struct SnapshotsArguments {
+    /// Only those of the database of this name
+    #[arg(long)]
+    name: Option<String>,
+    /// Only those with this tag
+    #[arg(long)]
+    tag: Option<String>,
+}
+
+/// Lists snapshots. Damaged timeline entries are named, and make the command end with 3.
+pub fn run(session: &Session, arguments: SnapshotsArguments) -> Result<u8, CliError> {
+    let repository = session.open()?;
+    let (mut found, faults) = snapshots(&repository)?;
+    found.retain(|snapshot| {
+        arguments.name.as_ref().is_none_or(|name| snapshot.database == *name)
+            && arguments.tag.as_ref().is_none_or(|tag| snapshot.manifest.tags.contains(tag))
+    });
+    if session.json() {
+        let faults: Vec<String> = faults.iter().map(Fault::to_string).collect();
+        let list: Vec<Value> = found.iter().map(document).collect();
+        session.print_json("continuum.snapshots/1", json!({ "snapshots": list, "faults": faults }));
+    } else {
+        output::print(&describe(&found));
+        report_faults(&faults);
+    }
+    Ok(if faults.is_empty() { DONE } else { DAMAGE })
+}
+
+/// Names faults on standard error.
+pub fn report_faults(faults: &[Fault]) {
+    for fault in faults {
+        match std::error::Error::source(fault) {
+            Some(cause) => eprintln!("damage: {fault}: {cause}"),
+            None => eprintln!("damage: {fault}"),
+        }
+    }
+}
+
+fn describe(found: &[Snapshot]) -> String {
+    if found.is_empty() {
+        return "no snapshots\n".to_owned();
+    }
+    let row = |snapshot: &Snapshot| {
+        let manifest = &snapshot.manifest;
+        vec![
+            format!("{:.8}", snapshot.id.to_string()),
+            snapshot.database.clone(),
+            time::local(manifest.captured),
+            manifest.strategy.to_string(),
+            output::bytes(manifest.image_bytes()),
+            output::bytes(manifest.added),
+            manifest.host.clone(),
+            manifest.tags.join(", "),
+        ]
+    };
+    let rows: Vec<Vec<String>> = found.iter().map(row).collect();
+    let header = ["id", "database", "captured", "strategy", "size", "added", "host", "tags"];
+    output::table(&header, &rows, &[4, 5])
+}
+
+fn document(snapshot: &Snapshot) -> Value {
+    let manifest = &snapshot.manifest;
+    json!({
+        "id": snapshot.id.to_string(),
+        "database": snapshot.database,
+        "sequence": snapshot.sequence,
+        "strategy": manifest.strategy.to_string(),
+        "captured": time::utc(manifest.captured),
+        "host": manifest.host,
+        "source": manifest.source,
+        "tags": manifest.tags,
+        "tool": manifest.tool,
+        "journal_mode": manifest.journal_mode,
+        "page_size": manifest.page_size,
+        "page_count": manifest.page_count,
+        "image_bytes": manifest.image_bytes(),
+        "blake3": manifest.root.to_string(),
+        "added_bytes": manifest.added,
+    })
+}

@@ -1,0 +1,148 @@
+//! A pack's data key and its sealing to the repository's X25519 public key: HPKE (RFC 9180), base mode,
+//! DHKEM(X25519, HKDF-SHA256), HKDF-SHA256, AES-256-GCM.
+//!
+//! A writer needs the public key only, so what it wrote it cannot read again.
+
+use std::convert::Infallible;
+use std::fmt;
+
+use hpke::aead::AesGcm256;
+use hpke::kdf::HkdfSha256;
+use hpke::kem::X25519HkdfSha256;
+use hpke::rand_core::{TryCryptoRng, TryRng};
+use hpke::{Deserializable, Kem, OpModeR, OpModeS, Serializable};
+use zeroize::Zeroizing;
+
+use crate::base::entropy::Entropy;
+
+use super::NotAuthentic;
+use super::keys::SecretKey;
+
+/// Bytes of the encapsulated key.
+pub const ENCAPSULATED_BYTES: usize = 32;
+/// Bytes of a sealed data key: 32 and a tag of 16.
+pub const SEALED_KEY_BYTES: usize = 48;
+
+type HpkePrivate = <X25519HkdfSha256 as Kem>::PrivateKey;
+type HpkePublic = <X25519HkdfSha256 as Kem>::PublicKey;
+type HpkeEncapsulated = <X25519HkdfSha256 as Kem>::EncappedKey;
+
+/// The repository's X25519 private key: whoever holds it reads every pack.
+#[derive(Clone)]
+pub struct PrivateKey(HpkePrivate);
+
+/// What data keys are sealed to.
+#[derive(Clone)]
+pub struct PublicKey(HpkePublic);
+
+/// A data key as it stands in a pack.
+#[derive(Clone, Copy, Debug)]
+pub struct SealedDataKey {
+    /// HPKE's encapsulated key.
+    pub encapsulated: [u8; ENCAPSULATED_BYTES],
+    /// HPKE's ciphertext.
+    pub sealed: [u8; SEALED_KEY_BYTES],
+}
+
+impl PrivateKey {
+    pub(super) fn from_bytes(bytes: &[u8; 32]) -> Self {
+        Self(HpkePrivate::from_bytes(bytes).expect("BUG: any 32 bytes are an X25519 private key"))
+    }
+
+    /// The public key that belongs to it.
+    pub fn public(&self) -> PublicKey {
+        PublicKey(X25519HkdfSha256::sk_to_pk(&self.0))
+    }
+
+    /// Opens a data key sealed under the same `info`.
+    pub fn open(&self, info: &[u8], key: &SealedDataKey) -> Result<SecretKey, NotAuthentic> {
+        let encapsulated = HpkeEncapsulated::from_bytes(&key.encapsulated).map_err(|_| NotAuthentic)?;
+        let opened = hpke::single_shot_open::<AesGcm256, HkdfSha256, X25519HkdfSha256>(
+            &OpModeR::Base,
+            &self.0,
+            &encapsulated,
+            info,
+            &key.sealed,
+            &[],
+        );
+        let opened = Zeroizing::new(opened.map_err(|_| NotAuthentic)?);
+        let bytes: [u8; 32] = opened.as_slice().try_into().map_err(|_| NotAuthentic)?;
+        Ok(SecretKey::from_bytes(bytes))
+    }
+}
+
+impl fmt::Debug for PrivateKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PrivateKey(…)")
+    }
+}
+
+impl PublicKey {
+    /// The bytes that stand in the config.
+    pub fn to_bytes(&self) -> [u8; 32] {
+        let mut bytes = [0; 32];
+        bytes.copy_from_slice(&self.0.to_bytes());
+        bytes
+    }
+
+    /// Seals `key` under `info`.
+    pub fn seal(&self, info: &[u8], key: &SecretKey, entropy: &dyn Entropy) -> SealedDataKey {
+        let (encapsulated, sealed) = hpke::single_shot_seal_with_rng::<AesGcm256, HkdfSha256, X25519HkdfSha256>(
+            &OpModeS::Base,
+            &self.0,
+            info,
+            key.expose(),
+            &[],
+            &mut EntropyRng(entropy),
+        )
+        .expect("BUG: sealing 32 bytes to a public key derived from a private one cannot fail");
+        let mut data_key = SealedDataKey { encapsulated: [0; ENCAPSULATED_BYTES], sealed: [0; SEALED_KEY_BYTES] };
+        data_key.encapsulated.copy_from_slice(&encapsulated.to_bytes());
+        data_key.sealed.copy_from_slice(&sealed);
+        data_key
+    }
+}
+
+impl fmt::Debug for PublicKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PublicKey({})", crate::base::id::to_hex(&self.to_bytes()))
+    }
+}
+
+/// [`Entropy`] as the random generator that HPKE asks for.
+struct EntropyRng<'a>(&'a dyn Entropy);
+
+impl TryRng for EntropyRng<'_> {
+    type Error = Infallible;
+
+    fn try_next_u32(&mut self) -> Result<u32, Infallible> {
+        Ok(u32::from_le_bytes(self.0.bytes()))
+    }
+
+    fn try_next_u64(&mut self) -> Result<u64, Infallible> {
+        Ok(u64::from_le_bytes(self.0.bytes()))
+    }
+
+    fn try_fill_bytes(&mut self, buffer: &mut [u8]) -> Result<(), Infallible> {
+        self.0.fill(buffer);
+        Ok(())
+    }
+}
+
+impl TryCryptoRng for EntropyRng<'_> {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::entropy::SeededEntropy;
+
+    #[test]
+    fn a_data_key_opens_with_the_private_key_and_the_same_info() {
+        let private = PrivateKey::from_bytes(&[9; 32]);
+        let key = SecretKey::from_bytes([5; 32]);
+        let sealed = private.public().seal(b"info", &key, &SeededEntropy::new(1));
+        assert_eq!(private.open(b"info", &sealed).map(|k| *k.expose()), Ok([5; 32]));
+        assert!(private.open(b"other", &sealed).is_err());
+        assert!(PrivateKey::from_bytes(&[8; 32]).open(b"info", &sealed).is_err());
+    }
+}

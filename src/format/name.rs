@@ -1,0 +1,147 @@
+//! Names of objects, spelled here and nowhere else (`format-spec/README.md`, "Names").
+
+use std::fmt;
+
+use crate::base::id::{DatabaseId, ObjectHash, SlotId};
+
+/// The longest name of a database, in bytes of UTF-8.
+pub const MAX_DATABASE_NAME_BYTES: usize = 255;
+
+/// The name of an object, or of a folder of objects, in a store: lower-case segments joined by `/`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ObjectName(String);
+
+/// A folder to list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Folder {
+    /// Key slots.
+    Keys,
+    /// Packs.
+    Packs,
+    /// Index segments.
+    Index,
+    /// All timelines.
+    Timelines,
+    /// One database's timeline.
+    Timeline(DatabaseId),
+}
+
+impl ObjectName {
+    /// `config`.
+    pub fn config() -> Self {
+        Self("config".into())
+    }
+
+    /// A key slot.
+    pub fn key_slot(slot: SlotId) -> Self {
+        Self(format!("keys/{slot}"))
+    }
+
+    /// A pack.
+    pub fn pack(hash: ObjectHash) -> Self {
+        let hash = hash.to_string();
+        Self(format!("packs/{}/{hash}", &hash[..2]))
+    }
+
+    /// An index segment.
+    pub fn index(hash: ObjectHash) -> Self {
+        Self(format!("index/{hash}"))
+    }
+
+    /// An entry of a timeline.
+    pub fn timeline_entry(database: DatabaseId, sequence: u64) -> Self {
+        Self(format!("timelines/{database}/{sequence:016x}"))
+    }
+
+    /// A name as a store lists it.
+    pub fn from_listing(name: String) -> Self {
+        Self(name)
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The hash that names a pack or an index segment.
+    pub fn hash(&self) -> Option<ObjectHash> {
+        let hash: ObjectHash = self.last().parse().ok()?;
+        (*self == Self::pack(hash) || *self == Self::index(hash)).then_some(hash)
+    }
+
+    /// The slot that this name is for.
+    pub fn slot(&self) -> Option<SlotId> {
+        let slot = self.last().parse().ok()?;
+        (*self == Self::key_slot(slot)).then_some(slot)
+    }
+
+    /// The database and sequence that this name is for.
+    pub fn timeline(&self) -> Option<(DatabaseId, u64)> {
+        let (database, sequence) = self.0.strip_prefix("timelines/")?.split_once('/')?;
+        let (database, sequence) = (database.parse().ok()?, u64::from_str_radix(sequence, 16).ok()?);
+        (*self == Self::timeline_entry(database, sequence)).then_some((database, sequence))
+    }
+
+    fn last(&self) -> &str {
+        self.0.rsplit('/').next().unwrap_or_default()
+    }
+}
+
+impl fmt::Display for ObjectName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Folder {
+    /// The prefix that all its objects share, with a final `/`.
+    pub fn prefix(self) -> String {
+        match self {
+            Self::Keys => "keys/".into(),
+            Self::Packs => "packs/".into(),
+            Self::Index => "index/".into(),
+            Self::Timelines => "timelines/".into(),
+            Self::Timeline(database) => format!("timelines/{database}/"),
+        }
+    }
+}
+
+/// Whether a database may be called that: 1 to 255 bytes, no control characters, no `/`, and not `.` or `..`,
+/// so that a name is a file name as well.
+pub fn is_database_name(name: &str) -> bool {
+    (1..=MAX_DATABASE_NAME_BYTES).contains(&name.len())
+        && !name.chars().any(|c| c.is_control() || c == '/')
+        && !matches!(name, "." | "..")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_parse_back_to_what_they_were_made_from() {
+        let hash = ObjectHash([0xab; 32]);
+        assert_eq!(ObjectName::pack(hash).hash(), Some(hash));
+        assert!(ObjectName::pack(hash).as_str().starts_with("packs/ab/abab"));
+        assert_eq!(ObjectName::index(hash).hash(), Some(hash));
+        assert_eq!(ObjectName::key_slot(SlotId([1; 8])).slot(), Some(SlotId([1; 8])));
+        let entry = ObjectName::timeline_entry(DatabaseId([2; 16]), 77);
+        assert_eq!(entry.timeline(), Some((DatabaseId([2; 16]), 77)));
+    }
+
+    #[test]
+    fn other_spellings_are_no_names() {
+        for text in ["timelines/x/1", "packs/ac/abab", "keys/", "", "timelines/02020202020202020202020202020202/4d"] {
+            let name = ObjectName::from_listing(text.into());
+            assert!(name.hash().is_none() && name.slot().is_none() && name.timeline().is_none(), "{text}");
+        }
+    }
+
+    #[test]
+    fn database_names_are_safe_as_file_names() {
+        assert!(is_database_name("orders 2026"));
+        for bad in ["", ".", "..", "a/b", "a\nb", "a\0b", &"x".repeat(256)] {
+            assert!(!is_database_name(bad), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! What people do with a repository: one file an operation, each a function of an opened repository, options and a monitor.
+
+pub mod check;
+pub mod restore;
+pub mod snapshot;
+pub mod snapshots;
+pub mod stats;

@@ -1,0 +1,259 @@
+//! Restores a snapshot into a file, and proves it.
+//!
+//! The image is written beside the target, synced while it is read back and hashed, and gets the target's name only if its BLAKE3 root is the manifest's:
+//! a wrong byte can never appear under that name. A file that stands there is refused, or set aside; nothing is deleted.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, OpenFlags};
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+
+use crate::base::id::ImageRoot;
+use crate::base::page::PageNo;
+use crate::monitor::{Event, Monitor, Phase};
+use crate::repo::chunk_reader::ChunkReader;
+use crate::repo::image_reader::read_image;
+use crate::repo::index::Index;
+use crate::repo::{Repository, RepositoryError};
+
+use super::snapshots::Snapshot;
+
+/// Databases up to this size are checked by SQLite too, unless told otherwise.
+pub const INTEGRITY_CHECK_LIMIT_BYTES: u64 = 1 << 30;
+
+/// Bytes read back at a time.
+const PROOF_BYTES: usize = 4 << 20;
+
+/// What SQLite keeps beside a database. A leftover one would be taken for the restored database's own.
+const COMPANIONS: [&str; 3] = ["-wal", "-shm", "-journal"];
+
+/// How to restore.
+#[derive(Clone, Debug)]
+pub struct RestoreOptions {
+    /// Set aside what stands at the target instead of refusing.
+    pub force: bool,
+    /// Run SQLite's integrity check; by default up to [`INTEGRITY_CHECK_LIMIT_BYTES`].
+    pub integrity_check: Option<bool>,
+    /// Appended, after a dot, to names of files that are set aside.
+    pub aside_suffix: String,
+}
+
+/// What was done.
+#[derive(Clone, Debug)]
+pub struct RestoreSummary {
+    /// Length of the restored file.
+    pub bytes: u64,
+    /// Its hash, computed from the file.
+    pub root: ImageRoot,
+    /// Whether SQLite checked it.
+    pub integrity_checked: bool,
+    /// Files that were set aside, with their new names.
+    pub set_aside: Vec<(PathBuf, PathBuf)>,
+}
+
+/// Why nothing was restored.
+#[derive(Debug, thiserror::Error)]
+pub enum RestoreError {
+    /// Something stands at the target.
+    #[error("{}: exists already", .0.display())]
+    Exists(PathBuf),
+    /// The target is a folder.
+    #[error("{}: is a folder", .0.display())]
+    Folder(PathBuf),
+    /// A file operation failed.
+    #[error("{}: {action} failed", path.display())]
+    Io {
+        /// Which file.
+        path: PathBuf,
+        /// What was tried.
+        action: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+    /// The image that came out is not the one that was captured.
+    #[error("the restored image has the hash {found}, the snapshot says {expected}; it was discarded")]
+    WrongRoot {
+        /// What the manifest says.
+        expected: ImageRoot,
+        /// What the file has.
+        found: ImageRoot,
+    },
+    /// SQLite finds the database inconsistent. Its bytes are those that were captured: the source was damaged already.
+    #[error("SQLite's integrity check of the restored database failed: {0}; it was discarded")]
+    Integrity(String),
+    /// SQLite cannot check the database.
+    #[error("SQLite cannot check the restored database; it was discarded")]
+    Sqlite(#[source] rusqlite::Error),
+    /// The repository.
+    #[error(transparent)]
+    Repository(#[from] RepositoryError),
+}
+
+fn io_error(path: &Path, action: &'static str) -> impl FnOnce(io::Error) -> RestoreError {
+    let path = path.to_owned();
+    move |source| RestoreError::Io { path, action, source }
+}
+
+/// Restores `snapshot` to the file `target`.
+pub fn restore(
+    repository: &Repository,
+    snapshot: &Snapshot,
+    target: &Path,
+    options: &RestoreOptions,
+    monitor: &dyn Monitor,
+) -> Result<RestoreSummary, RestoreError> {
+    let standing = standing_files(target)?;
+    if !options.force
+        && let Some(path) = standing.first()
+    {
+        return Err(RestoreError::Exists(path.clone()));
+    }
+    let folder = folder_of(target);
+    let temporary = tempfile::Builder::new().prefix(".continuum-restore-").suffix(".db").tempfile_in(folder);
+    let temporary = temporary.map_err(io_error(folder, "create a file in"))?;
+    write_pages(repository, snapshot, temporary.as_file(), temporary.path(), monitor)?;
+    let root = prove(temporary.as_file(), snapshot, temporary.path(), monitor)?;
+    let bytes = snapshot.manifest.image_bytes();
+    let integrity_checked = options.integrity_check.unwrap_or(bytes <= INTEGRITY_CHECK_LIMIT_BYTES);
+    if integrity_checked {
+        check_integrity(temporary.path())?;
+    }
+    let set_aside = publish(temporary, target, &standing, &options.aside_suffix)?;
+    Ok(RestoreSummary { bytes, root, integrity_checked, set_aside })
+}
+
+fn folder_of(target: &Path) -> &Path {
+    target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+/// The target and its companions, as far as they exist.
+fn standing_files(target: &Path) -> Result<Vec<PathBuf>, RestoreError> {
+    if target.is_dir() {
+        return Err(RestoreError::Folder(target.to_owned()));
+    }
+    let all = std::iter::once(target.to_owned()).chain(COMPANIONS.map(|suffix| with_suffix(target, suffix)));
+    Ok(all.filter(|path| path.symlink_metadata().is_ok()).collect())
+}
+
+/// Writes every page that is not zeros; the others stay holes.
+fn write_pages(
+    repository: &Repository,
+    snapshot: &Snapshot,
+    file: &File,
+    path: &Path,
+    monitor: &dyn Monitor,
+) -> Result<(), RestoreError> {
+    let manifest = &snapshot.manifest;
+    let total_bytes = manifest.image_bytes();
+    let index = Index::load_reporting(repository, monitor).map_err(RepositoryError::from)?;
+    let reader = ChunkReader::new(repository, &index);
+    file.set_len(total_bytes).map_err(io_error(path, "set the length of"))?;
+    monitor.event(Event::Started { phase: Phase::Restore, total_bytes });
+    let page_size = manifest.page_size();
+    let write = |first: PageNo, pages: &[u8]| {
+        file.write_all_at(pages, page_size.offset_of(first)).map_err(io_error(path, "write to"))
+    };
+    read_image(repository, &reader, snapshot.id, manifest, &write, monitor)?;
+    monitor.event(Event::Finished);
+    Ok(())
+}
+
+/// Syncs the file and, meanwhile, reads it back and hashes it.
+fn prove(file: &File, snapshot: &Snapshot, path: &Path, monitor: &dyn Monitor) -> Result<ImageRoot, RestoreError> {
+    let total_bytes = snapshot.manifest.image_bytes();
+    monitor.event(Event::Started { phase: Phase::Prove, total_bytes });
+    let (synced, found) = rayon::join(|| file.sync_all(), || hash_file(file, total_bytes, monitor));
+    synced.map_err(io_error(path, "sync"))?;
+    let found = found.map_err(io_error(path, "read back"))?;
+    monitor.event(Event::Finished);
+    let expected = snapshot.manifest.root;
+    if found == expected { Ok(found) } else { Err(RestoreError::WrongRoot { expected, found }) }
+}
+
+fn hash_file(file: &File, total_bytes: u64, monitor: &dyn Monitor) -> io::Result<ImageRoot> {
+    let mut hasher = blake3::Hasher::new();
+    let mut buffer = vec![0; PROOF_BYTES];
+    let mut done = 0;
+    while done < total_bytes {
+        let length = (total_bytes - done).min(PROOF_BYTES as u64) as usize;
+        file.read_exact_at(&mut buffer[..length], done)?;
+        hasher.update(&buffer[..length]);
+        done += length as u64;
+        monitor.event(Event::Advanced(length as u64));
+    }
+    Ok(ImageRoot(*hasher.finalize().as_bytes()))
+}
+
+/// Runs SQLite's own check. The file is opened as immutable, so that SQLite creates nothing beside it.
+fn check_integrity(path: &Path) -> Result<(), RestoreError> {
+    let encoded: String = path
+        .as_os_str()
+        .as_encoded_bytes()
+        .iter()
+        .map(|byte| match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'.' | b'-' | b'_' => char::from(*byte).to_string(),
+            other => format!("%{other:02X}"),
+        })
+        .collect();
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let checked = Connection::open_with_flags(format!("file:{encoded}?immutable=1"), flags)
+        .and_then(|connection| connection.pragma_query_value(None, "integrity_check", |row| row.get::<_, String>(0)));
+    match checked.map_err(RestoreError::Sqlite)? {
+        ok if ok == "ok" => Ok(()),
+        problem => Err(RestoreError::Integrity(problem)),
+    }
+}
+
+/// Gives the proven file its name, after setting aside what stands there.
+fn publish(
+    temporary: tempfile::NamedTempFile,
+    target: &Path,
+    standing: &[PathBuf],
+    aside_suffix: &str,
+) -> Result<Vec<(PathBuf, PathBuf)>, RestoreError> {
+    // The old database's companions keep their place beside it: `x.db-wal` becomes `x.db.<suffix>-wal`.
+    let aside_base = with_suffix(target, &format!(".{aside_suffix}"));
+    let mut moved = Vec::new();
+    for path in standing {
+        let companion = COMPANIONS.iter().find(|suffix| with_suffix(target, suffix) == *path);
+        let aside = companion.map_or_else(|| aside_base.clone(), |suffix| with_suffix(&aside_base, suffix));
+        rename_exclusively(path, &aside)?;
+        moved.push((path.clone(), aside));
+    }
+    make_readable_like_new(&temporary).map_err(io_error(temporary.path(), "set the permissions of"))?;
+    rename_exclusively(temporary.path(), target)?;
+    // The temporary name is gone: nothing is left for the guard to remove.
+    let _ = temporary.into_temp_path().keep();
+    let folder = folder_of(target);
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(io_error(folder, "sync"))?;
+    Ok(moved)
+}
+
+/// Temporary files are private; a restored database gets the permissions that any new file has.
+fn make_readable_like_new(temporary: &tempfile::NamedTempFile) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    let umask = rustix::process::umask(rustix::fs::Mode::empty());
+    rustix::process::umask(umask);
+    temporary.as_file().set_permissions(fs::Permissions::from_mode(0o666 & !umask.as_raw_mode()))
+}
+
+fn rename_exclusively(from: &Path, to: &Path) -> Result<(), RestoreError> {
+    let renamed = renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE).map_err(io::Error::from);
+    match renamed {
+        // A file system without RENAME_NOREPLACE.
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput && to.symlink_metadata().is_err() => {
+            fs::rename(from, to).map_err(io_error(to, "rename to"))
+        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(RestoreError::Exists(to.to_owned())),
+        other => other.map_err(io_error(to, "rename to")),
+    }
+}

@@ -1,0 +1,207 @@
+//! Stores chunks: gathers them into packs, seals and uploads packs beside the caller, and lists them in index segments.
+//!
+//! The order of writes is kept here: a segment is created only after all packs in it are durable, and [`ChunkWriter::finish`]
+//! returns only after the last segment.
+
+use std::collections::HashSet;
+
+use crate::base::id::{ChunkId, ObjectHash};
+use crate::chunk::codec::{self, Compression};
+use crate::format::index::{IndexSegment, ListedPack, MAX_SEGMENT_ENTRIES};
+use crate::format::name::ObjectName;
+use crate::format::pack::{self, EncodedChunk, MAX_PACK_CHUNKS, PackReader, PackedChunk, SealedPack};
+use crate::store::lane::Lane;
+
+use super::index::Index;
+use super::{Fault, Repository, RepositoryError};
+
+/// A pack is closed before it would pass this length. Being a Padmé length itself, a full pack is padded by less than a chunk.
+const TARGET_PACK_BYTES: usize = 16 << 20;
+
+/// A segment is written at the latest after this many packs, so that an interrupted upload is not done again from the start.
+const PACKS_A_SEGMENT: usize = 64;
+
+/// How chunks are encoded.
+#[derive(Clone, Copy, Debug)]
+pub struct EncodeOptions {
+    /// Codec and level.
+    pub compression: Compression,
+    /// Decode and compare everything before it is uploaded.
+    pub verify: bool,
+}
+
+impl Default for EncodeOptions {
+    fn default() -> Self {
+        Self { compression: Compression::default(), verify: true }
+    }
+}
+
+/// What was written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Written {
+    /// Chunks that were new.
+    pub chunk_count: u64,
+    /// Packs that hold them.
+    pub pack_count: u64,
+    /// Bytes of these packs.
+    pub pack_bytes: u64,
+    /// Bytes of index segments.
+    pub index_bytes: u64,
+}
+
+type PackResult = Result<(ListedPack, Vec<PackedChunk>), RepositoryError>;
+
+/// See the module documentation.
+pub struct ChunkWriter<'r> {
+    repository: &'r Repository,
+    index: &'r Index,
+    options: EncodeOptions,
+    known: HashSet<ChunkId>,
+    pending: Vec<EncodedChunk>,
+    pending_bytes: usize,
+    lane: Lane<Vec<EncodedChunk>, PackResult>,
+    segment: IndexSegment,
+    written: Written,
+}
+
+impl<'r> ChunkWriter<'r> {
+    /// A writer that stores nothing that `index` already knows.
+    pub fn new(repository: &'r Repository, index: &'r Index, options: EncodeOptions) -> Self {
+        Self {
+            repository,
+            index,
+            options,
+            known: HashSet::new(),
+            pending: Vec::new(),
+            pending_bytes: 0,
+            lane: pack_lane(repository, options.verify),
+            segment: IndexSegment::default(),
+            written: Written::default(),
+        }
+    }
+
+    /// Whether the chunk is new; from now on it is not, so the caller must [`add`](Self::add) it.
+    pub fn claim(&mut self, id: ChunkId) -> bool {
+        !self.index.contains(id) && self.known.insert(id)
+    }
+
+    /// How this writer encodes.
+    pub fn options(&self) -> EncodeOptions {
+        self.options
+    }
+
+    /// Adds a chunk that was claimed.
+    pub fn add(&mut self, chunk: EncodedChunk) -> Result<(), RepositoryError> {
+        let bytes = pack::unpadded_bytes(self.pending.len() + 1, self.pending_bytes + chunk.encoded.len());
+        if bytes > TARGET_PACK_BYTES || self.pending.len() == MAX_PACK_CHUNKS {
+            self.close_pack()?;
+        }
+        self.pending_bytes += chunk.encoded.len();
+        self.pending.push(chunk);
+        Ok(())
+    }
+
+    /// Stores one chunk, if it is new, and returns its id.
+    pub fn store(&mut self, bytes: &[u8]) -> Result<ChunkId, RepositoryError> {
+        let id = self.repository.keys().chunk_id(bytes);
+        if self.claim(id) {
+            self.add(encode(id, bytes, self.options)?)?;
+        }
+        Ok(id)
+    }
+
+    /// Makes everything durable and listed.
+    pub fn finish(mut self) -> Result<Written, RepositoryError> {
+        self.close_pack()?;
+        let lane = std::mem::replace(&mut self.lane, Lane::inline(|_| unreachable!("BUG: no job after the last")));
+        for result in lane.finish() {
+            self.list(result)?;
+        }
+        self.close_segment()?;
+        Ok(self.written)
+    }
+
+    fn close_pack(&mut self) -> Result<(), RepositoryError> {
+        if !self.pending.is_empty() {
+            self.pending_bytes = 0;
+            self.lane.submit(std::mem::take(&mut self.pending));
+        }
+        for result in self.lane.completed() {
+            self.list(result)?;
+        }
+        Ok(())
+    }
+
+    fn list(&mut self, result: PackResult) -> Result<(), RepositoryError> {
+        let (pack, chunks) = result?;
+        self.written.chunk_count += chunks.len() as u64;
+        self.written.pack_count += 1;
+        self.written.pack_bytes += pack.length;
+        if self.segment.entries.len() + chunks.len() > MAX_SEGMENT_ENTRIES {
+            self.close_segment()?;
+        }
+        self.segment.add(pack, &chunks);
+        if self.segment.packs.len() >= PACKS_A_SEGMENT {
+            self.close_segment()?;
+        }
+        Ok(())
+    }
+
+    fn close_segment(&mut self) -> Result<(), RepositoryError> {
+        if self.segment.packs.is_empty() {
+            return Ok(());
+        }
+        let (context, keys) = (self.repository.config.seal_context(), &self.repository.keys);
+        let entropy = &*self.repository.environment.entropy;
+        let object = std::mem::take(&mut self.segment).seal(&context, &keys.index, entropy);
+        self.written.index_bytes += object.len() as u64;
+        let name = ObjectName::index(ObjectHash::of(&object));
+        self.repository.store.create(&name, &object)?;
+        Ok(())
+    }
+}
+
+/// Encodes a chunk, and decodes it again when asked to: a bit that flips in this machine's memory or processor must not become the only copy.
+pub fn encode(id: ChunkId, bytes: &[u8], options: EncodeOptions) -> Result<EncodedChunk, RepositoryError> {
+    let encoded = codec::encode(bytes, options.compression);
+    if options.verify && codec::decode(&encoded).as_deref() != Ok(bytes) {
+        return Err(RepositoryError::Unfaithful(id));
+    }
+    Ok(EncodedChunk { id, encoded })
+}
+
+fn pack_lane(repository: &Repository, verify: bool) -> Lane<Vec<EncodedChunk>, PackResult> {
+    let threads = repository.environment.upload_threads;
+    let repository = repository.clone();
+    let work = move |chunks| upload(&repository, chunks, verify);
+    if threads == 0 { Lane::inline(work) } else { Lane::threaded(threads, work) }
+}
+
+fn upload(repository: &Repository, chunks: Vec<EncodedChunk>, verify: bool) -> PackResult {
+    let Repository { store, config, keys, environment } = repository;
+    let sealed = pack::seal(chunks, &config.seal_context(), &keys.public(), &keys.footer, &*environment.entropy);
+    if verify {
+        verify_pack(repository, &sealed)?;
+    }
+    let name = ObjectName::pack(sealed.hash);
+    store.create(&name, &sealed.bytes)?;
+    Ok((ListedPack { name: sealed.hash, length: sealed.bytes.len() as u64 }, sealed.chunks))
+}
+
+/// Opens the pack as a reader would: header, footer, and every chunk's tag.
+fn verify_pack(repository: &Repository, sealed: &SealedPack) -> Result<(), Fault> {
+    let (name, keys) = (ObjectName::pack(sealed.hash), &repository.keys);
+    let reader =
+        PackReader::open(&sealed.bytes, &repository.config.seal_context(), keys).map_err(Fault::object(&name))?;
+    for chunk in &sealed.chunks {
+        let range = chunk.offset as usize..(chunk.offset + chunk.length) as usize;
+        let mut copy = sealed.bytes[range].to_vec();
+        reader.authenticate(chunk.id, chunk.offset, &mut copy).map_err(|source| Fault::Chunk {
+            name: name.clone(),
+            chunk: chunk.id,
+            offset: chunk.offset,
+            source,
+        })?;
+    }
+    Ok(())
+}

@@ -1,0 +1,213 @@
+//! What can be wrong with a repository.
+
+use crate::base::id::{ChunkId, ObjectHash};
+use crate::crypto::password::PasswordError;
+use crate::format::FormatError;
+use crate::format::name::ObjectName;
+use crate::monitor::Cancelled;
+use crate::store::StoreError;
+
+/// Why a repository did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum RepositoryError {
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// There is no config.
+    #[error("{location}: not a continuum repository (it has no config)")]
+    NotARepository {
+        /// Where.
+        location: String,
+    },
+    /// There is one already.
+    #[error("{location}: a repository exists there already")]
+    AlreadyExists {
+        /// Where.
+        location: String,
+    },
+    /// No slot opens with the password. The wording is the same whatever is wrong with it.
+    #[error("{location}: wrong password")]
+    WrongPassword {
+        /// Which repository.
+        location: String,
+    },
+    /// A slot asks for too much, or the machine has too little memory.
+    #[error("{name}: no key")]
+    Password {
+        /// The slot.
+        name: ObjectName,
+        /// Why.
+        source: PasswordError,
+    },
+    /// There is no key slot at all, or none that parses.
+    #[error("{location}: no usable key slot")]
+    NoSlots {
+        /// Which repository.
+        location: String,
+    },
+    /// The last key slot must stay: without one the repository is lost.
+    #[error("{location}: key slot {slot} is the last one; without it nobody can open the repository")]
+    LastSlot {
+        /// Which repository.
+        location: String,
+        /// Which slot.
+        slot: String,
+    },
+    /// Something is damaged, missing or was altered.
+    #[error(transparent)]
+    Fault(#[from] Fault),
+    /// Another writer extended the timeline first.
+    #[error("{name}: another writer has extended this database's timeline meanwhile")]
+    Fenced {
+        /// The entry that it wrote.
+        name: ObjectName,
+    },
+    /// The user wants to stop.
+    #[error(transparent)]
+    Cancelled(#[from] Cancelled),
+    /// Decoding what was just encoded gave other bytes.
+    #[error(
+        "chunk {0} does not decode to what was encoded: nothing was uploaded; this machine's memory or processor may be faulty"
+    )]
+    Unfaithful(ChunkId),
+}
+
+/// Damage, loss or manipulation: something that should never be. `check` lists these.
+#[derive(Debug, thiserror::Error)]
+pub enum Fault {
+    /// An object cannot be used.
+    #[error("{name} cannot be used")]
+    Object {
+        /// Which object.
+        name: ObjectName,
+        /// Why.
+        source: FormatError,
+    },
+    /// The bytes of a pack or an index segment do not have the hash in the name.
+    #[error("{name} is damaged: its hash is {found}")]
+    WrongHash {
+        /// Which object.
+        name: ObjectName,
+        /// Of its bytes.
+        found: ObjectHash,
+    },
+    /// An object cannot be read.
+    #[error("{name} cannot be read")]
+    Unreadable {
+        /// Which object.
+        name: ObjectName,
+        /// Why.
+        source: StoreError,
+    },
+    /// A pack that the index lists is not there.
+    #[error("{name} is missing: the index lists {chunk_count} chunks in it")]
+    MissingPack {
+        /// Which pack.
+        name: ObjectName,
+        /// How many chunks it holds.
+        chunk_count: usize,
+    },
+    /// A pack has another length than the index says.
+    #[error("{name} has {found} bytes, the index says {expected}")]
+    PackLength {
+        /// Which pack.
+        name: ObjectName,
+        /// According to the index.
+        expected: u64,
+        /// According to the store.
+        found: u64,
+    },
+    /// A pack's footer and the index contradict each other.
+    #[error("{name}: the index and the pack's footer disagree about chunk {chunk}")]
+    IndexDisagrees {
+        /// Which pack.
+        name: ObjectName,
+        /// The first chunk they disagree about.
+        chunk: ChunkId,
+    },
+    /// A chunk that something needs stands nowhere.
+    #[error("{needed_by}: chunk {chunk} is in no index segment")]
+    MissingChunk {
+        /// Which chunk.
+        chunk: ChunkId,
+        /// What needs it.
+        needed_by: String,
+    },
+    /// A chunk cannot be opened.
+    #[error("{name}: chunk {chunk} at byte {offset} cannot be used")]
+    Chunk {
+        /// The pack.
+        name: ObjectName,
+        /// The chunk.
+        chunk: ChunkId,
+        /// Where it stands.
+        offset: u32,
+        /// Why.
+        source: FormatError,
+    },
+    /// A snapshot's page map is wrong.
+    #[error("snapshot {snapshot}: segment {position} of the page map (chunk {chunk}) cannot be used")]
+    Layer {
+        /// Which snapshot.
+        snapshot: ObjectHash,
+        /// Which segment, from 0.
+        position: usize,
+        /// Its chunk.
+        chunk: ChunkId,
+        /// Why.
+        source: FormatError,
+    },
+    /// A page map points past the end of a chunk.
+    #[error("snapshot {snapshot}: the page map points past the end of chunk {chunk}")]
+    ShortChunk {
+        /// Which snapshot.
+        snapshot: ObjectHash,
+        /// Which chunk.
+        chunk: ChunkId,
+    },
+    /// An entry of a timeline is not there although later ones are.
+    #[error("{name} is missing from its timeline")]
+    MissingEntry {
+        /// Which entry.
+        name: ObjectName,
+    },
+    /// An entry does not follow the one before it.
+    #[error("{name} does not continue the entry before it")]
+    BrokenChain {
+        /// Which entry.
+        name: ObjectName,
+    },
+    /// The timeline ends before the head that this client has seen, or has another entry there.
+    #[error(
+        "{name} was seen by this client with hash {seen}, but is missing or different now: the repository was rolled back or altered"
+    )]
+    RolledBack {
+        /// The head that was seen.
+        name: ObjectName,
+        /// Its hash.
+        seen: ObjectHash,
+    },
+    /// A file that no object's name fits.
+    #[error("{name} is no name of an object")]
+    ForeignName {
+        /// The file.
+        name: ObjectName,
+    },
+    /// A repository without any key slot.
+    #[error("no key slot is left")]
+    NoKeySlot,
+}
+
+impl Fault {
+    /// A fault for an object that the store could not give.
+    pub fn unreadable(name: &ObjectName) -> impl FnOnce(StoreError) -> Self {
+        let name = name.clone();
+        move |source| Self::Unreadable { name, source }
+    }
+
+    /// A fault for an object that does not parse.
+    pub fn object(name: &ObjectName) -> impl FnOnce(FormatError) -> Self {
+        let name = name.clone();
+        move |source| Self::Object { name, source }
+    }
+}

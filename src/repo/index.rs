@@ -1,0 +1,105 @@
+//! The index in memory: chunk id → places, from all index segments (`format-spec/index.md`).
+//!
+//! 44 bytes a chunk, sorted, found by binary search.
+
+use crate::base::id::{ChunkId, ObjectHash};
+use crate::format::index::{IndexSegment, ListedPack};
+use crate::format::name::{Folder, ObjectName};
+use crate::format::object::MAX_SEALED_BYTES;
+use crate::format::pack::PackedChunk;
+use crate::monitor::{Event, Monitor};
+use crate::store::StoreError;
+
+use super::{Fault, Repository};
+
+/// Where a chunk stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The pack.
+    pub pack: ListedPack,
+    /// The place in it.
+    pub chunk: PackedChunk,
+}
+
+/// See the module documentation.
+#[derive(Debug, Default)]
+pub struct Index {
+    packs: Vec<ListedPack>,
+    /// Sorted by chunk id.
+    entries: Vec<Entry>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    chunk: PackedChunk,
+    pack: u32,
+}
+
+impl Index {
+    /// Reads all segments. A segment that cannot be used is a fault; the rest serves.
+    pub fn load(repository: &Repository) -> Result<(Self, Vec<Fault>), StoreError> {
+        let (mut index, mut faults) = (Self::default(), Vec::new());
+        for listed in repository.store().list(Folder::Index)? {
+            match read_segment(repository, &listed.name) {
+                Ok(segment) => index.add(segment),
+                Err(fault) => faults.push(fault),
+            }
+        }
+        index.entries.sort_unstable_by_key(|entry| (entry.chunk.id, entry.pack));
+        Ok((index, faults))
+    }
+
+    /// Reads all segments and reports those that cannot be used as notices.
+    pub fn load_reporting(repository: &Repository, monitor: &dyn Monitor) -> Result<Self, StoreError> {
+        let (index, faults) = Self::load(repository)?;
+        for fault in faults {
+            monitor.event(Event::Notice(format!("{fault}; run `continuum check`")));
+        }
+        Ok(index)
+    }
+
+    fn add(&mut self, segment: IndexSegment) {
+        let first = self.packs.len() as u32;
+        self.packs.extend(segment.packs);
+        let entries = segment.entries.into_iter();
+        self.entries.extend(entries.map(|entry| Entry { chunk: entry.chunk, pack: first + entry.pack }));
+    }
+
+    /// Whether the chunk stands anywhere.
+    pub fn contains(&self, id: ChunkId) -> bool {
+        self.places(id).next().is_some()
+    }
+
+    /// All places of a chunk.
+    pub fn places(&self, id: ChunkId) -> impl Iterator<Item = Place> {
+        let start = self.entries.partition_point(|entry| entry.chunk.id < id);
+        let same = self.entries[start..].iter().take_while(move |entry| entry.chunk.id == id);
+        same.map(|entry| Place { pack: self.packs[entry.pack as usize], chunk: entry.chunk })
+    }
+
+    /// Every place of every chunk, by chunk id.
+    pub fn iter(&self) -> impl Iterator<Item = Place> {
+        self.entries.iter().map(|entry| Place { pack: self.packs[entry.pack as usize], chunk: entry.chunk })
+    }
+
+    /// How many places there are.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether nothing is stored yet.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+}
+
+fn read_segment(repository: &Repository, name: &ObjectName) -> Result<IndexSegment, Fault> {
+    let hash = name.hash().ok_or_else(|| Fault::ForeignName { name: name.clone() })?;
+    let object = repository.store().read(name, MAX_SEALED_BYTES as u64).map_err(Fault::unreadable(name))?;
+    let found = ObjectHash::of(&object);
+    if found != hash {
+        return Err(Fault::WrongHash { name: name.clone(), found });
+    }
+    let context = repository.config().seal_context();
+    IndexSegment::open(&object, &context, &repository.keys().index).map_err(Fault::object(name))
+}

@@ -1,0 +1,82 @@
+//! The repository: objects in a store, opened with a key.
+//!
+//! ```text
+//! pages ── image_writer ──> chunks ── chunk_writer ──> packs ──> index segments ──> timeline entry
+//! pages <── image_reader <── chunks <── chunk_reader <── packs, index
+//! ```
+//!
+//! # Invariants
+//! * Nothing is overwritten. Packs are durable before the index segment that lists them is created, and both before the timeline entry that needs them:
+//!   a kill at any moment leaves at most packs and segments that nothing refers to.
+//! * A chunk counts as stored only if an index segment that was read, or a pack that this process has finished, holds it.
+//! * What is read is checked: objects against their names, chunks against their ids, timelines against their chain and against the last head that this client saw.
+
+pub mod chunk_reader;
+pub mod chunk_writer;
+mod error;
+pub mod image_reader;
+pub mod image_writer;
+pub mod index;
+mod open;
+pub mod timeline;
+
+use std::sync::Arc;
+
+use crate::base::clock::Clock;
+use crate::base::entropy::Entropy;
+use crate::crypto::keys::Keyring;
+use crate::format::config::Config;
+use crate::store::Store;
+use crate::store::state::LocalState;
+
+pub use error::{Fault, RepositoryError};
+pub use open::{InitOptions, add_password, init, key_slots, open, remove_slot, require_config, require_no_config};
+
+/// What the edge hands to the core: where time and randomness come from, and how to run beside the caller.
+#[derive(Clone)]
+pub struct Environment {
+    /// Tells the time.
+    pub clock: Arc<dyn Clock>,
+    /// Gives keys, salts and names.
+    pub entropy: Arc<dyn Entropy>,
+    /// What this client remembers between runs; `None` for one that remembers nothing.
+    pub state: Option<LocalState>,
+    /// How many threads seal and upload packs; 0 does it in the caller's thread.
+    pub upload_threads: usize,
+}
+
+/// An opened repository.
+#[derive(Clone)]
+pub struct Repository {
+    store: Arc<dyn Store>,
+    config: Config,
+    keys: Arc<Keyring>,
+    environment: Environment,
+}
+
+impl Repository {
+    /// Its identity and parameters.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Where it is.
+    pub fn location(&self) -> String {
+        self.store.location()
+    }
+
+    /// Its objects.
+    pub fn store(&self) -> &dyn Store {
+        &*self.store
+    }
+
+    /// Its keys.
+    pub fn keys(&self) -> &Keyring {
+        &self.keys
+    }
+
+    /// What the edge handed in.
+    pub fn environment(&self) -> &Environment {
+        &self.environment
+    }
+}

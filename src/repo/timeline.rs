@@ -1,0 +1,190 @@
+//! Timelines: reading them whole, checking their chain, and extending them.
+//!
+//! # Invariants
+//! * Entry n + 1 carries the hash of entry n, and is created only if absent: of two writers one wins, the other is told.
+//! * A client remembers the newest head it has seen of each timeline. A repository that shows an older one, or another entry there, was rolled back or
+//!   altered, and says so at the next opportunity.
+//! * One damaged entry does not hide the others.
+
+use std::collections::BTreeMap;
+
+use crate::base::id::{DatabaseId, ObjectHash};
+use crate::format::name::{Folder, ObjectName};
+use crate::format::object::MAX_SEALED_BYTES;
+use crate::format::timeline::{Event, NO_ENTRY, TimelineEntry};
+use crate::store::{Creation, StoreError};
+
+use super::{Fault, Repository, RepositoryError};
+
+/// An entry and the hash that names it; for a snapshot, the hash is its id.
+#[derive(Clone, Debug)]
+pub struct Recorded {
+    /// Hash of the object.
+    pub id: ObjectHash,
+    /// The entry.
+    pub entry: TimelineEntry,
+}
+
+/// A database's log.
+#[derive(Clone, Debug)]
+pub struct Timeline {
+    /// Its name in the store.
+    pub database: DatabaseId,
+    /// Entries that could be read, oldest first.
+    pub entries: Vec<Recorded>,
+    /// The newest object, whether or not it can be used.
+    head: Option<Head>,
+}
+
+/// The end of a timeline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Head {
+    sequence: u64,
+    hash: ObjectHash,
+}
+
+/// All timelines, and everything that is wrong with them.
+pub fn load_all(repository: &Repository) -> Result<(Vec<Timeline>, Vec<Fault>), StoreError> {
+    let mut databases: BTreeMap<DatabaseId, Vec<u64>> = BTreeMap::new();
+    let mut faults = Vec::new();
+    for listed in repository.store().list(Folder::Timelines)? {
+        match listed.name.timeline() {
+            Some((database, sequence)) => databases.entry(database).or_default().push(sequence),
+            None => faults.push(Fault::ForeignName { name: listed.name }),
+        }
+    }
+    for database in seen_databases(repository) {
+        databases.entry(database).or_default();
+    }
+    let mut timelines = Vec::new();
+    for (database, sequences) in databases {
+        let (timeline, found) = read(repository, database, &sequences);
+        faults.extend(found);
+        timelines.push(timeline);
+    }
+    Ok((timelines, faults))
+}
+
+/// The timeline of the database of that name; empty if it has none.
+pub fn load(repository: &Repository, name: &str) -> Result<(Timeline, Vec<Fault>), StoreError> {
+    let database = repository.keys().database_id(name);
+    let listed = repository.store().list(Folder::Timeline(database))?;
+    let sequences: Vec<u64> =
+        listed.iter().filter_map(|listed| listed.name.timeline()).map(|(_, sequence)| sequence).collect();
+    Ok(read(repository, database, &sequences))
+}
+
+/// Reads the entries with these sequence numbers, ascending.
+fn read(repository: &Repository, database: DatabaseId, sequences: &[u64]) -> (Timeline, Vec<Fault>) {
+    let mut timeline = Timeline { database, entries: Vec::new(), head: None };
+    let mut faults = Vec::new();
+    let mut previous = Some(NO_ENTRY);
+    let mut next = 1;
+    for &sequence in sequences {
+        let name = ObjectName::timeline_entry(database, sequence);
+        if sequence != next {
+            faults.push(Fault::MissingEntry { name: ObjectName::timeline_entry(database, next) });
+            previous = None;
+        }
+        next = sequence.saturating_add(1);
+        let (hash, entry) = match read_object(repository, &name) {
+            Ok(object) => (ObjectHash::of(&object), open_entry(repository, &name, &object, database, sequence)),
+            Err(fault) => {
+                timeline.head = None;
+                faults.push(fault);
+                previous = None;
+                continue;
+            }
+        };
+        timeline.head = Some(Head { sequence, hash });
+        match entry {
+            Ok(entry) if previous.is_some_and(|previous| previous != entry.previous) => {
+                faults.push(Fault::BrokenChain { name });
+                timeline.entries.push(Recorded { id: hash, entry });
+            }
+            Ok(entry) => timeline.entries.push(Recorded { id: hash, entry }),
+            Err(fault) => faults.push(fault),
+        }
+        previous = Some(hash);
+    }
+    faults.extend(compare_with_seen(repository, &timeline));
+    if faults.is_empty() {
+        remember(repository, &timeline);
+    }
+    (timeline, faults)
+}
+
+fn read_object(repository: &Repository, name: &ObjectName) -> Result<Vec<u8>, Fault> {
+    repository.store().read(name, MAX_SEALED_BYTES as u64).map_err(Fault::unreadable(name))
+}
+
+fn open_entry(
+    repository: &Repository,
+    name: &ObjectName,
+    object: &[u8],
+    database: DatabaseId,
+    sequence: u64,
+) -> Result<TimelineEntry, Fault> {
+    let context = repository.config().seal_context();
+    TimelineEntry::open(object, database, sequence, &context, repository.keys()).map_err(Fault::object(name))
+}
+
+impl Timeline {
+    /// Extends the timeline by an event. A damaged entry does not keep later ones from being written, an unreadable or rolled-back end does.
+    pub fn append(&mut self, repository: &Repository, name: &str, event: Event) -> Result<ObjectHash, RepositoryError> {
+        if let Some(fault) = compare_with_seen(repository, self) {
+            return Err(fault.into());
+        }
+        let (sequence, previous) = self.head.map_or((1, NO_ENTRY), |head| (head.sequence + 1, head.hash));
+        let recorded = repository.environment.clock.now();
+        let entry = TimelineEntry { sequence, previous, database: name.to_owned(), recorded, event };
+        let object = entry.seal(&repository.config.seal_context(), &repository.keys, &*repository.environment.entropy);
+        let name = ObjectName::timeline_entry(self.database, sequence);
+        if repository.store.create(&name, &object)? == Creation::Exists {
+            // A retried request may have met its own success.
+            let there = repository.store.read(&name, MAX_SEALED_BYTES as u64)?;
+            if there != object {
+                return Err(RepositoryError::Fenced { name });
+            }
+        }
+        let id = ObjectHash::of(&object);
+        self.head = Some(Head { sequence, hash: id });
+        self.entries.push(Recorded { id, entry });
+        remember(repository, self);
+        Ok(id)
+    }
+}
+
+fn state_folder(repository: &Repository) -> String {
+    format!("{}/heads", repository.config.repository)
+}
+
+fn seen_databases(repository: &Repository) -> Vec<DatabaseId> {
+    let Some(state) = &repository.environment.state else { return Vec::new() };
+    state.names(&state_folder(repository)).into_iter().filter_map(|name| name.parse().ok()).collect()
+}
+
+fn seen_head(repository: &Repository, database: DatabaseId) -> Option<Head> {
+    let state = repository.environment.state.as_ref()?;
+    let content = state.read(&format!("{}/{database}", state_folder(repository))).ok()??;
+    let (sequence, hash) = content.trim().split_once(' ')?;
+    Some(Head { sequence: sequence.parse().ok()?, hash: hash.parse().ok()? })
+}
+
+fn compare_with_seen(repository: &Repository, timeline: &Timeline) -> Option<Fault> {
+    let seen = seen_head(repository, timeline.database)?;
+    let is_head = timeline.head == Some(seen);
+    let is_entry =
+        || timeline.entries.iter().any(|recorded| recorded.entry.sequence == seen.sequence && recorded.id == seen.hash);
+    let name = ObjectName::timeline_entry(timeline.database, seen.sequence);
+    (!is_head && !is_entry()).then_some(Fault::RolledBack { name, seen: seen.hash })
+}
+
+/// Best effort: forgetting a head costs a warning that might have come, never data.
+fn remember(repository: &Repository, timeline: &Timeline) {
+    let (Some(state), Some(head)) = (&repository.environment.state, timeline.head) else { return };
+    if seen_head(repository, timeline.database) != Some(head) {
+        let name = format!("{}/{}", state_folder(repository), timeline.database);
+        let _ = state.write(&name, &format!("{} {}\n", head.sequence, head.hash));
+    }
+}

@@ -1,0 +1,269 @@
+//! A folder on a local file system.
+//!
+//! An object is written to a temporary file, synced, moved to its name by `renameat2(RENAME_NOREPLACE)` (by
+//! `link` where a file system lacks it), and then the folder is synced: atomic, exclusive and durable. A kill leaves at most a
+//! temporary file under `tmp/`, which a later creation removes once it is a day old by the file system's own clock.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Once;
+use std::time::Duration;
+
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+
+use crate::format::name::{Folder, ObjectName};
+
+use super::{Creation, Listed, Store, StoreError, too_long};
+
+/// Temporary files older than this belong to nobody: no write takes as long.
+const STALE: Duration = Duration::from_secs(24 * 3600);
+
+/// See the module documentation.
+pub struct LocalStore {
+    root: PathBuf,
+    cleaned: Once,
+}
+
+impl LocalStore {
+    /// A store in the folder `root`, which need not exist until something is created.
+    pub fn new(root: PathBuf) -> Self {
+        Self { root, cleaned: Once::new() }
+    }
+
+    fn path(&self, name: &ObjectName) -> PathBuf {
+        self.root.join(name.as_str())
+    }
+
+    fn error(&self, action: &'static str, name: &ObjectName, source: io::Error) -> StoreError {
+        let location = self.location();
+        match source.kind() {
+            io::ErrorKind::NotFound if action == "read" => StoreError::NotFound { location, name: name.clone() },
+            _ => StoreError::Io { location, action, name: name.to_string(), source },
+        }
+    }
+
+    fn create_file(&self, path: &Path, bytes: &[u8]) -> io::Result<Creation> {
+        let temporary_folder = self.root.join("tmp");
+        create_folder(&temporary_folder)?;
+        self.cleaned.call_once(|| remove_stale(&temporary_folder));
+        let folder = path.parent().unwrap_or(&self.root);
+        create_folder(folder)?;
+        let mut temporary = tempfile::NamedTempFile::new_in(&temporary_folder)?;
+        temporary.write_all(bytes)?;
+        temporary.as_file().sync_all()?;
+        let creation = publish(temporary, path)?;
+        sync_folder(folder)?;
+        Ok(creation)
+    }
+
+    fn collect(&self, folder: &Path, listed: &mut Vec<Listed>) -> io::Result<()> {
+        let entries = match fs::read_dir(folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            entries => entries?,
+        };
+        for entry in entries {
+            let entry = entry?;
+            let path = entry.path();
+            match entry.metadata() {
+                // Deleted since the folder was read.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+                Ok(metadata) if metadata.is_dir() => self.collect(&path, listed)?,
+                Ok(metadata) => {
+                    let name = path.strip_prefix(&self.root).ok().and_then(Path::to_str);
+                    let name = name.map(|name| ObjectName::from_listing(name.to_owned()));
+                    listed.extend(name.map(|name| Listed { name, bytes: metadata.len() }));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Store for LocalStore {
+    fn location(&self) -> String {
+        self.root.display().to_string()
+    }
+
+    fn create(&self, name: &ObjectName, bytes: &[u8]) -> Result<Creation, StoreError> {
+        self.create_file(&self.path(name), bytes).map_err(|error| self.error("create", name, error))
+    }
+
+    fn read(&self, name: &ObjectName, limit_bytes: u64) -> Result<Vec<u8>, StoreError> {
+        read_file(&self.path(name), limit_bytes).map_err(|error| self.error("read", name, error))
+    }
+
+    fn read_range(&self, name: &ObjectName, range: Range<u64>) -> Result<Vec<u8>, StoreError> {
+        let mut bytes = vec![0; (range.end - range.start) as usize];
+        let read = File::open(self.path(name)).and_then(|file| file.read_exact_at(&mut bytes, range.start));
+        match read {
+            Ok(()) => Ok(bytes),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                Err(StoreError::Truncated { location: self.location(), name: name.clone(), range })
+            }
+            Err(error) => Err(self.error("read", name, error)),
+        }
+    }
+
+    fn list(&self, folder: Folder) -> Result<Vec<Listed>, StoreError> {
+        let mut listed = Vec::new();
+        let prefix = folder.prefix();
+        self.collect(&self.root.join(prefix.trim_end_matches('/')), &mut listed).map_err(|source| StoreError::Io {
+            location: self.location(),
+            action: "list",
+            name: prefix,
+            source,
+        })?;
+        listed.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(listed)
+    }
+
+    fn delete(&self, name: &ObjectName) -> Result<(), StoreError> {
+        let path = self.path(name);
+        let deleted = fs::remove_file(&path).and_then(|()| sync_folder(path.parent().unwrap_or(&self.root)));
+        match deleted {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(self.error("delete", name, error)),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Gives a synced temporary file its name, unless that is taken.
+fn publish(temporary: tempfile::NamedTempFile, path: &Path) -> io::Result<Creation> {
+    let (_, source) = temporary.into_parts();
+    let renamed = renameat_with(CWD, &*source, CWD, path, RenameFlags::NOREPLACE).map_err(io::Error::from);
+    let published = match renamed {
+        Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => {
+            fs::hard_link(&source, path)
+        }
+        other => other,
+    };
+    match published {
+        Ok(()) => Ok(Creation::New),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(Creation::Exists),
+        Err(error) => Err(error),
+    }
+}
+
+/// Creates a folder and those above it; each new name is synced in its parent.
+fn create_folder(folder: &Path) -> io::Result<()> {
+    match fs::create_dir(folder) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && folder.is_dir() => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            create_folder(parent(folder).ok_or(error)?)?;
+            match fs::create_dir(folder) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+                _ => {}
+            }
+        }
+        Err(error) => return Err(error),
+    }
+    sync_folder(parent(folder).unwrap_or(folder))
+}
+
+/// The folder above; the current one for a bare name.
+fn parent(path: &Path) -> Option<&Path> {
+    path.parent().map(|parent| if parent.as_os_str().is_empty() { Path::new(".") } else { parent })
+}
+
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+fn read_file(path: &Path, limit_bytes: u64) -> io::Result<Vec<u8>> {
+    let file = File::open(path)?;
+    let bytes = file.metadata()?.len();
+    if bytes > limit_bytes {
+        return Err(too_long(bytes, limit_bytes));
+    }
+    let mut content = Vec::with_capacity(bytes as usize);
+    file.take(limit_bytes).read_to_end(&mut content)?;
+    Ok(content)
+}
+
+/// Best effort: what cannot be removed today is removed another day.
+fn remove_stale(folder: &Path) {
+    let now = tempfile::tempfile_in(folder).and_then(|file| file.metadata()).and_then(|metadata| metadata.modified());
+    let (Ok(now), Ok(entries)) = (now, fs::read_dir(folder)) else { return };
+    for entry in entries.flatten() {
+        let modified = entry.metadata().and_then(|metadata| metadata.modified());
+        let age = modified.ok().and_then(|modified| now.duration_since(modified).ok());
+        if age.is_some_and(|age| age > STALE) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::id::{DatabaseId, SlotId};
+
+    fn store() -> (tempfile::TempDir, LocalStore) {
+        let folder = tempfile::tempdir().expect("BUG: a temporary folder");
+        let store = LocalStore::new(folder.path().join("a/b"));
+        (folder, store)
+    }
+
+    #[test]
+    fn of_many_creators_one_wins_and_its_bytes_stay() {
+        let (_folder, store) = store();
+        let name = ObjectName::timeline_entry(DatabaseId([1; 16]), 1);
+        let winners: Vec<u8> = std::thread::scope(|scope| {
+            let create = |i: u8| {
+                let (store, name) = (&store, &name);
+                scope.spawn(move || store.create(name, &[i; 100]).map(|creation| (i, creation)))
+            };
+            let threads: Vec<_> = (0..16).map(create).collect();
+            let results =
+                threads.into_iter().map(|thread| thread.join().expect("BUG: no panic").expect("BUG: created"));
+            results.filter(|(_, creation)| *creation == Creation::New).map(|(i, _)| i).collect()
+        });
+        assert_eq!(winners.len(), 1);
+        assert_eq!(store.read(&name, 100).expect("BUG: it is there"), vec![winners[0]; 100]);
+        assert!(fs::read_dir(store.root.join("tmp")).expect("BUG: a folder").next().is_none());
+    }
+
+    #[test]
+    fn lists_what_was_created_and_deletes_it() {
+        let (_folder, store) = store();
+        assert!(store.list(Folder::Keys).expect("BUG: empty").is_empty());
+        let names = [ObjectName::key_slot(SlotId([1; 8])), ObjectName::key_slot(SlotId([2; 8]))];
+        for name in &names {
+            store.create(name, b"slot").expect("BUG: created");
+        }
+        let listed: Vec<_> =
+            store.list(Folder::Keys).expect("BUG: listed").into_iter().map(|l| (l.name, l.bytes)).collect();
+        assert_eq!(listed, names.clone().map(|name| (name, 4)));
+        store.delete(&names[0]).expect("BUG: deleted");
+        store.delete(&names[0]).expect("BUG: deleting twice is no error");
+        assert!(matches!(store.read(&names[0], 10), Err(StoreError::NotFound { .. })));
+    }
+
+    #[test]
+    fn ranges_and_limits_are_exact() {
+        let (_folder, store) = store();
+        store.create(&ObjectName::config(), b"0123456789").expect("BUG: created");
+        assert_eq!(store.read_range(&ObjectName::config(), 3..5).expect("BUG: inside"), b"34");
+        assert!(matches!(store.read_range(&ObjectName::config(), 8..11), Err(StoreError::Truncated { .. })));
+        assert!(matches!(store.read(&ObjectName::config(), 9), Err(StoreError::Io { .. })));
+    }
+
+    #[test]
+    fn stale_temporary_files_are_removed() {
+        let (_folder, store) = store();
+        let temporary = store.root.join("tmp");
+        fs::create_dir_all(&temporary).expect("BUG: a folder");
+        let old = File::create(temporary.join("old")).expect("BUG: a file");
+        let modified = old.metadata().and_then(|m| m.modified()).expect("BUG: a time");
+        old.set_modified(modified - STALE * 2).expect("BUG: a time");
+        File::create(temporary.join("new")).expect("BUG: a file");
+        store.create(&ObjectName::config(), b"").expect("BUG: created");
+        let left: Vec<_> = fs::read_dir(&temporary).expect("BUG: a folder").flatten().map(|e| e.file_name()).collect();
+        assert_eq!(left, ["new"]);
+    }
+}

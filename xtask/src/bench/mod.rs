@@ -1,0 +1,146 @@
+//! `cargo xtask bench peers`: the same work done by us and by other backup tools, side by side.
+//!
+//! What is quoted are ratios within a round, and their medians over the rounds: absolute times
+//! belong to one machine on one day. A bar that is missed does not fail the command, it is a
+//! measurement; a tool that fails does.
+//!
+//! * [`database`]: the workload, made by the scripts in benches/load;
+//! * [`tool`]: how each tool is told to do each thing;
+//! * [`measured`]: what one command cost;
+//! * [`rounds`]: the order of the measurements;
+//! * [`report`]: tables and bars.
+
+mod database;
+mod measured;
+mod report;
+mod rounds;
+mod statistics;
+mod tool;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::arguments::Arguments;
+use crate::failure::Failure;
+use tool::{Installed, Tool};
+
+pub struct Options {
+    database: Option<PathBuf>,
+    mebibytes: u64,
+    rounds: u32,
+    directory: PathBuf,
+    memory_mebibytes: Option<u64>,
+    peers_only: bool,
+}
+
+impl Options {
+    fn parse(arguments: &mut Arguments) -> Result<Self, Failure> {
+        let default_directory = || std::env::temp_dir().join("continuum-bench");
+        let options = Self {
+            database: arguments.take_value("--database")?,
+            mebibytes: arguments.take_value("--mebibytes")?.unwrap_or(1024),
+            rounds: arguments.take_value("--runs")?.unwrap_or(5),
+            directory: arguments.take_value("--dir")?.unwrap_or_else(default_directory),
+            memory_mebibytes: arguments.take_value("--memory-mebibytes")?,
+            peers_only: arguments.take_flag("--peers-only"),
+        };
+        arguments.finish()?;
+        if options.rounds == 0 {
+            return Err(Failure::usage("--runs needs at least 1"));
+        }
+        Ok(options)
+    }
+}
+
+/// Runs `bench <subcommand>`.
+pub fn run(root: &Path, arguments: &mut Arguments) -> Result<(), Failure> {
+    match arguments.take_word().as_deref() {
+        Some("peers") => peers(root, &Options::parse(arguments)?),
+        Some(other) => Err(Failure::usage(format!("there is no `bench {other}`"))),
+        None => Err(Failure::usage("`bench` needs to know what: peers")),
+    }
+}
+
+fn peers(root: &Path, options: &Options) -> Result<(), Failure> {
+    fs::create_dir_all(&options.directory).map_err(Failure::io("create", &options.directory))?;
+    let tools = find_tools(root, options);
+    let source = match &options.database {
+        Some(path) => path.clone(),
+        None => database::make(root, &options.directory, options.mebibytes)?,
+    };
+    database::check(&source)?;
+    println!("database {}, {} bytes, {} rounds\n", source.display(), file_bytes(&source)?, options.rounds);
+    let workload = rounds::Workload { root, source: &source, directory: &options.directory };
+    let series = rounds::run(&workload, &tools, options.rounds)?;
+    print!("{}", report::tables(&series));
+    print!("{}", report::bars(&series));
+    if let Some(mebibytes) = options.memory_mebibytes {
+        compare_memory(&workload, &tools, &series, mebibytes)?;
+    }
+    Ok(())
+}
+
+/// The same snapshot and restore of a larger database: does our memory grow with it?
+fn compare_memory(
+    workload: &rounds::Workload<'_>,
+    tools: &[Installed],
+    series: &[rounds::Series],
+    mebibytes: u64,
+) -> Result<(), Failure> {
+    let ours = tools.iter().find(|installed| installed.tool == Tool::Ours);
+    let first = series.iter().find(|one| one.tool == Tool::Ours);
+    let (Some(ours), Some(first)) = (ours, first) else {
+        println!("\nskipped the larger database: continuum was not measured");
+        return Ok(());
+    };
+    let larger = database::make(workload.root, workload.directory, mebibytes)?;
+    let larger = rounds::Workload { source: &larger, ..*workload };
+    let sample = rounds::memory_sample(&larger, ours)?;
+    print!("{}", report::memory_bars(first, &sample, mebibytes));
+    Ok(())
+}
+
+/// The tools to measure, ours first. Says in one line each which are left out and why.
+fn find_tools(root: &Path, options: &Options) -> Vec<Installed> {
+    let mut found = Vec::new();
+    for tool in Tool::ALL {
+        if *tool == Tool::Ours && options.peers_only {
+            println!("skipped {}: --peers-only", tool.name());
+            continue;
+        }
+        match Installed::find(*tool, root) {
+            Ok(installed) => found.push(installed),
+            Err(reason) => println!("skipped {}: {reason}", tool.name()),
+        }
+    }
+    found
+}
+
+fn file_bytes(path: &Path) -> Result<u64, Failure> {
+    let metadata = fs::metadata(path).map_err(Failure::io("look at", path))?;
+    Ok(metadata.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(line: &str) -> Result<Options, Failure> {
+        Options::parse(&mut Arguments::new(line.split_whitespace().map(str::to_owned)))
+    }
+
+    #[test]
+    fn options_have_defaults() {
+        let given = options("").unwrap();
+        assert_eq!((given.mebibytes, given.rounds, given.peers_only), (1024, 5, false));
+        let given = options("--runs 2 --mebibytes=64 --database m.db --peers-only").unwrap();
+        assert_eq!((given.mebibytes, given.rounds, given.peers_only), (64, 2, true));
+        assert_eq!(given.database, Some(PathBuf::from("m.db")));
+    }
+
+    #[test]
+    fn options_are_checked() {
+        assert!(options("--runs 0").is_err());
+        assert!(options("--size 3").is_err());
+    }
+}

@@ -1,0 +1,67 @@
+//! `cargo xtask <command>`: the project's own checks and measurements.
+//!
+//! | command | what it does | module |
+//! |---|---|---|
+//! | `tidy` | checks the style that a program can check | [`tidy`] |
+//! | `ci` | everything that must pass before a change is merged | [`ci`] |
+//! | `bench` | compares us with other backup tools, side by side | [`bench`] |
+//!
+//! Ends with 0 when all is well, 1 when a check or a step failed, 2 when the command line is wrong.
+
+mod arguments;
+mod bench;
+mod ci;
+mod failure;
+mod project;
+mod tidy;
+
+use std::process::ExitCode;
+
+use arguments::Arguments;
+use failure::Failure;
+
+const USAGE: &str = "\
+usage: cargo xtask <command>
+
+  tidy                      check the style that a program can check
+  ci [--cargo-profile NAME] format, clippy, tidy, tests, doc tests; stops at the first failure
+  bench peers [options]     compare with restic, rustic, borg, zstd, cp (build --release first)
+      --database PATH         measure this database (default: make one)
+      --mebibytes N           size of the database to make (default 1024)
+      --runs N                paired rounds (default 5)
+      --dir DIR               where to work, about 9 times the database's size (default: temporary)
+      --memory-mebibytes N    also measure our peak memory on a database of this size
+      --peers-only            leave ourselves out
+";
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::new(std::env::args().skip(1));
+    match dispatch(&mut arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("{}", failure.chain());
+            if failure.is_usage() {
+                eprint!("\n{USAGE}");
+            }
+            failure.exit_code()
+        }
+    }
+}
+
+fn dispatch(arguments: &mut Arguments) -> Result<(), Failure> {
+    let root = project::root();
+    match arguments.take_word().as_deref() {
+        Some("tidy") => {
+            arguments.finish()?;
+            tidy::run(&root)
+        }
+        Some("ci") => ci::run(&root, &ci::Options::parse(arguments)?),
+        Some("bench") => bench::run(&root, arguments),
+        Some("help" | "--help" | "-h") => {
+            print!("{USAGE}");
+            Ok(())
+        }
+        Some(other) => Err(Failure::usage(format!("there is no command `{other}`"))),
+        None => Err(Failure::usage("a command is missing")),
+    }
+}
