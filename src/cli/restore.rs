@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::monitor::{Event, Monitor};
 use crate::ops::restore::{RestoreOptions, restore};
 use crate::ops::snapshots::{Selector, Snapshot, select, snapshots};
-use crate::repo::{Fault, Repository};
+use crate::repo::{Fault, Repository, RepositoryError};
 
 use super::error::{CliError, DONE};
 use super::session::Session;
@@ -91,14 +91,19 @@ pub fn run(session: &Session, arguments: RestoreArguments) -> Result<u8, CliErro
     Ok(DONE)
 }
 
-/// Damage elsewhere in the timelines does not keep an intact snapshot from being restored, but is said; `latest` is refused when its own
-/// timeline may lack a newer one.
+/// Damage elsewhere in the timelines is said and does not keep a snapshot from being restored by its id. `latest` is refused: a newer one may be missing.
 fn find(repository: &Repository, arguments: &RestoreArguments, monitor: &dyn Monitor) -> Result<Snapshot, CliError> {
     let selector = match arguments.snapshot.as_str() {
         "latest" => Selector::Latest,
         prefix => Selector::Prefix(prefix.to_ascii_lowercase()),
     };
-    let (found, faults) = snapshots(repository)?;
+    let (found, mut faults) = snapshots(repository, arguments.name.as_deref())?;
+    if selector == Selector::Latest && !faults.is_empty() {
+        let error = CliError::from(RepositoryError::from(faults.remove(0)));
+        return Err(error.with_hint(
+            "the timeline is damaged, so the latest snapshot may be missing: choose one that `continuum snapshots` lists, by its id",
+        ));
+    }
     for fault in faults.iter().map(Fault::to_string) {
         monitor.event(Event::Notice(fault));
     }

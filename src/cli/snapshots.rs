@@ -25,11 +25,8 @@ pub struct SnapshotsArguments {
 /// Lists snapshots. Damaged timeline entries are named, and make the command end with 3.
 pub fn run(session: &Session, arguments: SnapshotsArguments) -> Result<u8, CliError> {
     let repository = session.open()?;
-    let (mut found, faults) = snapshots(&repository)?;
-    found.retain(|snapshot| {
-        arguments.name.as_ref().is_none_or(|name| snapshot.database == *name)
-            && arguments.tag.as_ref().is_none_or(|tag| snapshot.manifest.tags.contains(tag))
-    });
+    let (mut found, faults) = snapshots(&repository, arguments.name.as_deref())?;
+    found.retain(|snapshot| arguments.tag.as_ref().is_none_or(|tag| snapshot.manifest.tags.contains(tag)));
     if session.json() {
         let faults: Vec<String> = faults.iter().map(Fault::to_string).collect();
         let list: Vec<Value> = found.iter().map(document).collect();

@@ -56,7 +56,7 @@ pub fn check(
     report.faults.extend(faults);
     report.chunk_count = index.len();
     let packs = check_packs(repository, &index, &mut report)?;
-    let (snapshots, faults) = snapshots(repository)?;
+    let (snapshots, faults) = snapshots(repository, None)?;
     report.faults.extend(faults);
     report.snapshot_count = snapshots.len();
     check_snapshots(repository, &index, &snapshots, &mut report);

@@ -53,9 +53,16 @@ fn of_database(name: &Option<String>) -> String {
     name.as_ref().map_or_else(|| " yet".to_owned(), |name| format!(" of a database named {name:?}"))
 }
 
-/// All snapshots, by database and sequence, and what is wrong with the timelines. One damaged entry does not hide the others.
-pub fn snapshots(repository: &Repository) -> Result<(Vec<Snapshot>, Vec<Fault>), RepositoryError> {
-    let (timelines, faults) = timeline::load_all(repository)?;
+/// The snapshots of all databases, or of the one of that `name`, by database and sequence, and what is wrong with their
+/// timelines. One damaged entry does not hide the others.
+pub fn snapshots(repository: &Repository, name: Option<&str>) -> Result<(Vec<Snapshot>, Vec<Fault>), RepositoryError> {
+    let (timelines, faults) = match name {
+        None => timeline::load_all(repository)?,
+        Some(name) => {
+            let (timeline, faults) = timeline::load(repository, name)?;
+            (vec![timeline], faults)
+        }
+    };
     let recorded = timelines.into_iter().flat_map(|timeline| timeline.entries);
     let mut snapshots: Vec<Snapshot> = recorded
         .map(|recorded| {
@@ -67,9 +74,8 @@ pub fn snapshots(repository: &Repository) -> Result<(Vec<Snapshot>, Vec<Fault>),
     Ok((snapshots, faults))
 }
 
-/// The snapshot that `selector` means, among those of the database named `name` if one is named.
+/// The snapshot that `selector` means, among `snapshots`, which are those of the database named `name` if one is named.
 pub fn select(mut snapshots: Vec<Snapshot>, selector: &Selector, name: Option<&str>) -> Result<Snapshot, SelectError> {
-    snapshots.retain(|snapshot| name.is_none_or(|name| snapshot.database == name));
     match selector {
         Selector::Latest => latest(snapshots, name),
         Selector::Prefix(prefix) => {

@@ -59,7 +59,7 @@ pub fn stats(repository: &Repository) -> Result<Stats, RepositoryError> {
     let packs = store.list(Folder::Packs)?;
     let (index, mut faults) = Index::load(repository)?;
     let chunks: HashSet<_> = index.iter().map(|place| place.chunk.id).collect();
-    let (snapshots, found) = snapshots(repository)?;
+    let (snapshots, found) = snapshots(repository, None)?;
     faults.extend(found);
     let mut databases: Vec<DatabaseStats> = Vec::new();
     for snapshot in &snapshots {

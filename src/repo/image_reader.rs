@@ -8,7 +8,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use crate::base::id::{ChunkId, ObjectHash};
-use crate::base::page::{PageCount, PageNo};
+use crate::base::page::PageNo;
 use crate::format::layer::{LayerSegment, RunContent};
 use crate::format::manifest::Manifest;
 use crate::format::name::ObjectName;
@@ -156,9 +156,4 @@ fn plan(reader: &ChunkReader<'_>, id: ObjectHash, manifest: &Manifest) -> Result
 
 fn fits(fetch: &Fetch, start: u64, end: u64) -> bool {
     start <= fetch.range.end + GAP_BYTES && end - fetch.range.start <= FETCH_BYTES
-}
-
-/// How many pages the pieces hold.
-pub fn stored_pages(pieces: &[Piece]) -> PageCount {
-    PageCount(pieces.iter().map(|piece| piece.pages).sum())
 }

@@ -134,3 +134,71 @@ fn extend_words(Checksum(mut a, mut b): Checksum, bytes: &[u8], word: impl Fn([u
     }
     Checksum(a, b)
 }
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::Connection;
+
+    use super::*;
+
+    /// The WAL that SQLite leaves after three transactions, and the page count of each commit.
+    fn wal() -> (Vec<u8>, Vec<u32>) {
+        let folder = tempfile::tempdir().expect("BUG: a temporary folder");
+        let path = folder.path().join("a.db");
+        let connection = Connection::open(&path).expect("BUG: a database");
+        connection
+            .execute_batch("PRAGMA page_size = 512; PRAGMA journal_mode = wal; CREATE TABLE t (b)")
+            .expect("BUG: SQL");
+        let mut page_counts = vec![page_count(&connection)];
+        for _ in 0..2 {
+            connection.execute_batch("INSERT INTO t VALUES (randomblob(3000))").expect("BUG: SQL");
+            page_counts.push(page_count(&connection));
+        }
+        let bytes = std::fs::read(folder.path().join("a.db-wal")).expect("BUG: the WAL is there");
+        (bytes, page_counts)
+    }
+
+    fn page_count(connection: &Connection) -> u32 {
+        connection.pragma_query_value(None, "page_count", |row| row.get(0)).expect("BUG: a pragma")
+    }
+
+    /// Page counts of the commits that the chain accepts.
+    fn commits(wal: &[u8]) -> Vec<u32> {
+        let Some(header) = WalHeader::parse(wal) else { return Vec::new() };
+        let mut chain = FrameChain::new(header);
+        let frames = wal[WAL_HEADER_BYTES..].chunks(header.frame_bytes());
+        let accepted = frames.map_while(|frame| chain.accept(frame));
+        accepted.map(|frame| frame.commit_pages).filter(|&pages| pages > 0).collect()
+    }
+
+    #[test]
+    fn accepts_what_sqlite_has_committed() {
+        let (wal, page_counts) = wal();
+        assert_eq!(commits(&wal), page_counts);
+    }
+
+    #[test]
+    fn a_flipped_bit_ends_the_chain_before_it() {
+        let (wal, page_counts) = wal();
+        for at in (0..wal.len()).step_by(7) {
+            let mut damaged = wal.clone();
+            damaged[at] ^= 0x10;
+            let found = commits(&damaged);
+            assert!(found.len() < page_counts.len() && page_counts.starts_with(&found), "byte {at}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn garbage_torn_and_stale_frames_are_not_accepted() {
+        let (wal, page_counts) = wal();
+        let frame_bytes = FRAME_HEADER_BYTES + 512;
+        let last = wal[wal.len() - frame_bytes..].to_vec();
+        let mut stale = last.clone();
+        stale[8] ^= 1;
+        for tail in [vec![0xff; frame_bytes], last, stale, vec![0; 100]] {
+            assert_eq!(commits(&[&wal[..], &tail].concat()), page_counts);
+        }
+        assert_eq!(commits(&wal[..wal.len() - 1]), page_counts[..2]);
+        assert!(commits(&wal[..31]).is_empty());
+    }
+}
