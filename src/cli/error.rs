@@ -11,6 +11,7 @@ use crate::ops::snapshot::SnapshotError;
 use crate::ops::snapshots::SelectError;
 use crate::repo::{Fault, RepositoryError};
 use crate::source::SourceError;
+use crate::sqlite::header::HeaderError;
 use crate::store::StoreError;
 
 /// Done.
@@ -157,7 +158,7 @@ impl From<SourceError> for CliError {
                 "the application may use PRAGMA locking_mode=EXCLUSIVE or hold a long write transaction; \
                  wait longer with --busy-timeout, or let it close the database",
             ),
-            SourceError::Header { .. } => {
+            SourceError::Header { source: HeaderError::NotSqlite, .. } => {
                 Some("if the database is encrypted (SQLCipher, SEE), it cannot be captured page by page")
             }
             SourceError::Truncated { .. } | SourceError::WalDamaged { .. } => {

@@ -7,6 +7,8 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use rusqlite::{Connection, OpenFlags};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
@@ -18,11 +20,15 @@ use crate::repo::chunk_reader::ChunkReader;
 use crate::repo::image_reader::read_image;
 use crate::repo::index::Index;
 use crate::repo::{Repository, RepositoryError};
+use crate::store::lane::Lane;
 
 use super::snapshots::Snapshot;
 
 /// Databases up to this size are checked by SQLite too, unless told otherwise.
 pub const INTEGRITY_CHECK_LIMIT_BYTES: u64 = 1 << 30;
+
+/// So much may be written before the disk is told to begin.
+const SYNC_BYTES: u64 = 64 << 20;
 
 /// Bytes read back at a time.
 const PROOF_BYTES: usize = 4 << 20;
@@ -159,12 +165,46 @@ fn write_pages(
     file.set_len(total_bytes).map_err(io_error(path, "set the length of"))?;
     monitor.event(Event::Started { phase: Phase::Restore, total_bytes });
     let page_size = manifest.page_size();
+    let syncing = EarlySync::new(repository, file).map_err(io_error(path, "open"))?;
     let write = |first: PageNo, pages: &[u8]| {
-        file.write_all_at(pages, page_size.offset_of(first)).map_err(io_error(path, "write to"))
+        file.write_all_at(pages, page_size.offset_of(first)).map_err(io_error(path, "write to"))?;
+        syncing.written(pages.len() as u64);
+        Ok::<(), RestoreError>(())
     };
     read_image(repository, &reader, snapshot.id, manifest, &write, monitor)?;
+    syncing.finish().map_err(io_error(path, "sync"))?;
     monitor.event(Event::Finished);
     Ok(())
+}
+
+/// Syncs a file while it is being written, every [`SYNC_BYTES`]: the disk is busy from the start, and little is left to wait for at the end.
+struct EarlySync {
+    written_bytes: AtomicU64,
+    lane: Mutex<Lane<(), io::Result<()>>>,
+}
+
+impl EarlySync {
+    fn new(repository: &Repository, file: &File) -> io::Result<Self> {
+        let file = file.try_clone()?;
+        let sync = move |()| file.sync_data();
+        let lane = match repository.environment().upload_threads {
+            0 => Lane::inline(sync),
+            _ => Lane::threaded(1, sync),
+        };
+        Ok(Self { written_bytes: AtomicU64::new(0), lane: Mutex::new(lane) })
+    }
+
+    fn written(&self, bytes: u64) {
+        let before = self.written_bytes.fetch_add(bytes, Ordering::Relaxed);
+        if before / SYNC_BYTES != (before + bytes) / SYNC_BYTES {
+            self.lane.lock().unwrap_or_else(PoisonError::into_inner).submit(());
+        }
+    }
+
+    fn finish(self) -> io::Result<()> {
+        let lane = self.lane.into_inner().unwrap_or_else(PoisonError::into_inner);
+        lane.finish().into_iter().collect()
+    }
 }
 
 /// Syncs the file and, meanwhile, reads it back and hashes it.
