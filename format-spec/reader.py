@@ -6,22 +6,24 @@ check that the pages suffice. It lists snapshots and restores one; it never writ
 
     reader.py REPOSITORY list [--database NAME]
     reader.py REPOSITORY restore SNAPSHOT_PREFIX|latest TARGET [--database NAME]
+    reader.py vectors DIR
 
-The password comes from the environment variable CONTINUUM_PASSWORD. Exit status: 0 done, 1 the system
-failed (disk, permissions), 2 wrong usage, 3 the repository was refused; then stderr says
-`reader: NAME: detail` with the name of the failure.
+The password comes from the environment variable CONTINUUM_PASSWORD. `vectors` runs the test vectors of
+a folder, but for the cutter's, which readers need not have. Exit status: 0 done, 1 the system failed
+(disk, permissions), 2 wrong usage, 3 the repository was refused; then stderr says `reader: NAME: detail`
+with the name of the failure; or vectors failed, one a line.
 
 Needs Python 3.11 and the packages cryptography (48 or newer, for Argon2id and HPKE), blake3, zstandard,
 lz4, cbor2. Memory: the index (44 bytes a chunk), one layer segment, and a few decoded chunks.
 
-Names of failures that the pages do not give: `malformed` for any other violation of a layout,
-`bad-checksum` for an object whose bytes do not have the hash in its name, `too-large` for a plain or
-sealed object beyond its limit, `missing-object` for anything that is referred to and absent.
+A name of a failure that the pages do not give: `missing-object` for anything that is referred to and
+absent.
 """
 
 import argparse
 import datetime
 import hmac
+import json
 import os
 import re
 import struct
@@ -186,20 +188,20 @@ def array(item, low=0, high=MANY):
 def mapping(**fields):
     def check(value, where):
         ensure(type(value) is dict, "malformed", f"{where}: not a map")
-        ensure(list(value) == list(fields), "malformed", f"{where}: keys other than {', '.join(fields)}, in this order")
+        ensure(value.keys() == fields.keys(), "malformed", f"{where}: keys other than {', '.join(fields)}")
         for key, field in fields.items():
             field(value[key], f"{where}.{key}")
 
     return check
 
 
-uint, time, identity = integer(low=0), integer(), blob(32)
+uint, time, identity = integer(low=0), integer(-(2**63), 2**63 - 1), blob(32)
 CONFIG_SCHEMA = mapping(body=blob(), mac=blob(32))
 CONFIG_BODY = mapping(
     repository=blob(16),
     created=time,
     epoch=one_of(1),
-    suite=one_of(1, 2),
+    suite=uint,
     public_key=blob(32),
     cutter=mapping(minimum=uint, average=uint, maximum=uint),
 )
@@ -220,22 +222,22 @@ INDEX_SCHEMA = mapping(
 LAYER = mapping(kind=one_of("image"), page_count=uint, segments=array(identity))
 MANIFEST = mapping(
     strategy=one_of("full"),
-    tags=array(text(1, 255), high=64),
+    tags=array(text(1, 255, pattern=r"[^\x00-\x1f\x7f-\x9f]+"), high=64),
     host=text(high=4096),
     source=text(high=4096),
     captured=time,
     tool=text(high=4096),
-    journal_mode=text(),
+    journal_mode=text(high=4096),
     page_size=one_of(*(1 << n for n in range(9, 17))),
     page_count=integer(1, 4_294_967_294),
     root=identity,
-    layers=array(LAYER, 1, 32),
+    layers=array(LAYER, 1, 1),
     added=uint,
 )
 ENTRY = mapping(
     sequence=uint,
     previous=identity,
-    database=text(1, 255, pattern=r"[^\x00-\x1f\x7f-\x9f/]+"),
+    database=text(1, 255, pattern=r"(?!\.{1,2}\Z)[^\x00-\x1f\x7f-\x9f/]+"),
     recorded=time,
     event=mapping(snapshot=MANIFEST),
 )
@@ -265,8 +267,8 @@ def names_in(folder, digits):
 
 
 def check_header(data, kind, suites=(1, 2)):
-    ensure(data[:4] == b"CNTM", "bad-magic", "not an object of a continuum repository")
     ensure(len(data) >= 8, "malformed", "shorter than a header")
+    ensure(data[:4] == b"CNTM", "bad-magic", "not an object of a continuum repository")
     version, found, suite, zero = data[4:8]
     ensure(version <= 1, "newer-version", f"format version {version}, this reader knows 1")
     ensure(version == 1, "malformed", "format version 0")
@@ -277,9 +279,11 @@ def check_header(data, kind, suites=(1, 2)):
 
 def open_plain(data, kind, suites):
     """Check a plain object; return its CBOR."""
-    check_header(data, kind, suites)
+    check_header(data, kind, range(256))
+    ensure(len(data) >= 40, "malformed", f"object type {kind} ends early")
     content, checksum = data[:-32], data[-32:]
-    ensure(len(data) >= 40 and blake3(content).digest() == checksum, "bad-checksum", f"object type {kind} is damaged")
+    ensure(blake3(content).digest() == checksum, "bad-checksum", f"object type {kind} is damaged")
+    ensure(data[6] in suites, "unknown-suite", f"suite {data[6]} for object type {kind}")
     return content[8:]
 
 
@@ -379,6 +383,7 @@ def split_segments(classes, stream_a, stream_b, stream_c):
 
 
 def decode_chunk(encoded):
+    ensure(len(encoded) >= 5, "malformed", "chunk ends early")
     encoding, length = struct.unpack_from("<BI", encoded)
     codec, split = encoding & 15, encoding & 0x80
     known = codec in (1, 3) if split else codec <= 3
@@ -409,8 +414,9 @@ class Segment:
         for chunk_id, pack, offset, length in struct.iter_unpack("<32sIII", entries):
             ensure(previous <= chunk_id, "malformed", "index records out of order")
             ensure(pack < len(packs), "malformed", "index record with a pack that is not in the list")
-            inside = PACK_HEAD <= offset and offset + length <= packs[pack][1] - 4
-            ensure(inside and length >= MIN_SEALED_CHUNK, "malformed", "index record outside its pack")
+            inside = PACK_HEAD <= offset and offset + length <= packs[pack][1]
+            ensure(inside, "malformed", "index record outside its pack")
+            ensure(MIN_SEALED_CHUNK <= length <= MAX_SEALED_CHUNK, "malformed", "length of an index record")
             previous = chunk_id
 
     def places(self, chunk_id):
@@ -434,9 +440,8 @@ def check_records(records, end):
 class Pack:
     """One pack, checked as a whole when it is first used."""
 
-    def __init__(self, repository, name):
-        self.repository, self.name = repository, name
-        self.path = repository.path / "packs" / name.hex()[:2] / name.hex()
+    def __init__(self, repository, name, path):
+        self.repository, self.name, self.path = repository, name, path
         try:
             with open(self.path, "rb") as file:
                 self.length = file.seek(0, os.SEEK_END)
@@ -445,19 +450,21 @@ class Pack:
             raise Refused("missing-object", f"pack {name.hex()}") from error
 
     def load(self, file):
+        ensure(self.length <= MAX_PACK, "too-large", f"pack {self.name.hex()} has more than {MAX_PACK} bytes")
         head = self.head = os.pread(file.fileno(), PACK_HEAD, 0)
         check_header(head, PACK)
-        ensure(PACK_HEAD + MIN_SEALED + 4 <= self.length <= MAX_PACK, "malformed", "length of the pack")
+        ensure(self.length >= PACK_HEAD + 4, "malformed", "pack ends early")
         file.seek(0)
         digest = blake3()
         while block := file.read(MIB):
             digest.update(block)
-        ensure(digest.digest() == self.name, "bad-checksum", f"pack {self.name.hex()} is damaged")
+        ensure(digest.digest() == self.name, "wrong-hash", f"pack {self.name.hex()} is damaged")
+        self.repository.check_seal(head, f"pack {self.name.hex()}")
         (size,) = struct.unpack("<I", os.pread(file.fileno(), 4, self.length - 4))
-        fits = MIN_SEALED <= size <= min(MAX_SEALED, self.length - 4 - PACK_HEAD)
-        ensure(fits, "malformed", "pack footer does not fit")
+        ensure(size <= self.length - 4 - PACK_HEAD, "malformed", "pack footer does not fit")
         footer = self.repository.unseal(os.pread(file.fileno(), size, self.length - 4 - size), FOOTER, head[12:44])
-        check_records(decode_cbor(footer, FOOTER_SCHEMA, "pack footer")["chunks"], self.length - 4 - size)
+        self.records = decode_cbor(footer, FOOTER_SCHEMA, "pack footer")["chunks"]
+        check_records(self.records, self.length - 4 - size)
         self.data_key = self.repository.open_data_key(head)
 
     def chunk(self, chunk_id, place):
@@ -476,34 +483,35 @@ class Pack:
 # --- The repository --------------------------------------------------------------------------------------------
 
 
-def read_config(path):
-    outer = decode_cbor(open_plain(read_object(path / "config", MAX_PLAIN), CONFIG, (0,)), CONFIG_SCHEMA, "config")
+def parse_config(data):
+    outer = decode_cbor(open_plain(data, CONFIG, (0,)), CONFIG_SCHEMA, "config")
     body = decode_cbor(outer["body"], CONFIG_BODY, "config body")
-    low, average, high = sizes = list(body["cutter"].values())
+    low, average, high = sizes = [body["cutter"][name] for name in ("minimum", "average", "maximum")]
     ensure(all(s > 0 and s & (s - 1) == 0 for s in sizes), "malformed", "cutter sizes are no powers of two")
     ordered = 4 * KIB <= low <= average // 2 and average <= high // 2 and high <= MIB
     ensure(ordered and 16 * KIB <= average <= 512 * KIB, "malformed", "cutter sizes out of range")
+    ensure(body["suite"] in CIPHERS, "unknown-suite", f"suite {body['suite']} in the config")
     return outer, body
 
 
-def open_slot(path, repository_id, password):
-    """The root keys that one slot wraps, by epoch."""
-    data = read_object(path, MAX_PLAIN)
+def open_slot(data, name, repository_id, password):
+    """The slot of that name, and the root keys that it wraps, by epoch."""
     slot = decode_cbor(open_plain(data, SLOT, (1, 2)), SLOT_SCHEMA, "key slot")
-    ensure(slot["slot"].hex() == path.name, "bad-name", f"key slot {path.name} says {slot['slot'].hex()}")
+    ensure(slot["slot"].hex() == name, "wrong-name", f"key slot {name} says {slot['slot'].hex()}")
     kdf = slot["kdf"]
     memory, passes, lanes = kdf["memory_kib"], kdf["passes"], kdf["lanes"]
     affordable = 1 <= lanes <= 16 and 1 <= passes <= 16 and 8 * lanes <= memory <= MIB  # MIB of KiB: 1 GiB
     ensure(affordable, "kdf-too-costly", f"{memory} KiB, {passes} passes, {lanes} lanes")
     argon = Argon2id(salt=kdf["salt"], length=64, iterations=passes, lanes=lanes, memory_cost=memory)
     secret = argon.derive(password)
-    ensure(hmac.compare_digest(secret[32:], slot["commitment"]), "wrong-password", f"key slot {path.name}")
+    ensure(hmac.compare_digest(secret[32:], slot["commitment"]), "wrong-password", f"key slot {name}")
     associated = data[:8] + repository_id + slot["slot"]
-    plaintext = decrypt(data[6], secret[:32], ZERO_NONCE, slot["wrapped"], associated, f"key slot {path.name}")
+    plaintext = decrypt(data[6], secret[:32], ZERO_NONCE, slot["wrapped"], associated, f"key slot {name}")
     roots = decode_cbor(plaintext, PAYLOAD, "key slot payload")["roots"]
     by_epoch = {root["epoch"]: root["root"] for root in roots}
     ensure(len(by_epoch) == len(roots), "malformed", "two root keys of one epoch")
-    return by_epoch
+    ensure(1 in by_epoch, "malformed", "no root key of epoch 1")
+    return slot, by_epoch
 
 
 def unlock(path, repository_id, password):
@@ -511,64 +519,93 @@ def unlock(path, repository_id, password):
     failures = []
     for name in names_in(path / "keys", 16):
         try:
-            return open_slot(path / "keys" / name, repository_id, password)
+            return open_slot(read_object(path / "keys" / name, MAX_PLAIN), name, repository_id, password)[1]
         except Refused as failure:
             failures.append(failure)
     ensure(failures, "missing-object", "no key slots")
     raise min(failures, key=lambda failure: failure.name == "wrong-password")  # damage tells more
 
 
-class Repository:
-    def __init__(self, path, password):
-        self.path = path
-        outer, config = read_config(path)
-        self.id, self.epoch = config["repository"], config["epoch"]
-        self.roots = unlock(path, self.id, password)
+class Keys:
+    """What sealed objects of one repository are opened with."""
+
+    def __init__(self, repository_id, suite, epoch, roots):
+        self.id, self.suite, self.epoch, self.roots = repository_id, suite, epoch, roots
+
+    def subkey(self, use):
+        ensure(self.epoch in self.roots, "not-authentic", f"no root key of epoch {self.epoch}")
+        return derive(use, self.roots[self.epoch])
+
+    def verify(self, outer, config):
+        """Nothing of a config is used before this, but for what opening a slot needs."""
         mac = keyed(self.subkey("config mac"), outer["body"])
         ensure(hmac.compare_digest(mac, outer["mac"]), "not-authentic", "the config was altered")
         public_key = X25519PrivateKey.from_private_bytes(self.subkey("x25519")).public_key()
         ensure(public_key.public_bytes_raw() == config["public_key"], "not-authentic", "public key of the config")
-        self.segments, self.packs = None, {}
-        self.chunk = lru_cache(maxsize=8)(self.load_chunk)
 
-    def subkey(self, use, epoch=None):
-        epoch = self.epoch if epoch is None else epoch
-        ensure(epoch in self.roots, "not-authentic", f"no root key of epoch {epoch}")
-        return derive(use, self.roots[epoch])
+    def database_id(self, name):
+        return keyed(self.subkey("database id"), name.encode())[:16]
 
-    def unseal(self, data, kind, binding, name_hash=None):
+    def check_seal(self, head, what):
+        """Suite and epoch are the config's, whatever the object says."""
+        agrees = head[6] == self.suite and head[8:12] == struct.pack("<I", self.epoch)
+        ensure(agrees, "not-authentic", f"{what}: suite or epoch other than the config's")
+
+    def unseal(self, data, kind, binding, subkey=None):
         """The CBOR inside a sealed object."""
+        ensure(len(data) <= MAX_SEALED, "too-large", f"object type {kind} has more than {MAX_SEALED} bytes")
         check_header(data, kind)
-        ensure(name_hash in (None, blake3(data).digest()), "bad-checksum", f"object type {kind} is damaged")
-        ensure(len(data) >= MIN_SEALED, "not-authentic", f"object type {kind} ends early")
-        (epoch,) = struct.unpack_from("<I", data, 8)
-        key = keyed(self.subkey(SUBKEY_USE[kind], epoch), data[12:44])
+        ensure(len(data) >= MIN_SEALED, "malformed", f"object type {kind} ends early")
+        self.check_seal(data, f"object type {kind}")
+        key = keyed(subkey or self.subkey(SUBKEY_USE[kind]), data[12:44])
         associated = data[:8] + self.id + data[8:12] + binding
         return strip_padding(decrypt(data[6], key, ZERO_NONCE, data[44:], associated, f"object type {kind}"))
 
+    def index_segment(self, data):
+        segment = decode_cbor(self.unseal(data, INDEX, b""), INDEX_SCHEMA, "index segment")
+        return Segment([(pack["name"], pack["length"]) for pack in segment["packs"]], segment["entries"])
+
+    def entry(self, data, database_id, sequence):
+        """The timeline entry that stands under that name."""
+        content = self.unseal(data, TIMELINE, database_id + struct.pack("<Q", sequence))
+        entry = decode_cbor(content, ENTRY, "timeline entry")
+        ensure(entry["sequence"] == sequence, "wrong-name", f"entry {sequence} says {entry['sequence']}")
+        ensure(self.database_id(entry["database"]) == database_id, "wrong-name", "entry of another database")
+        check_manifest(entry["event"]["snapshot"])
+        return entry
+
     def open_data_key(self, head):
         """HPKE base mode, single shot; the encapsulated key stands before the ciphertext."""
-        (epoch,) = struct.unpack_from("<I", head, 8)
-        private = X25519PrivateKey.from_private_bytes(self.subkey("x25519", epoch))
+        private = X25519PrivateKey.from_private_bytes(self.subkey("x25519"))
         info = CONTEXT.format("pack data key").encode() + head[:8] + self.id + head[8:12]
         try:
             return Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM).decrypt(head[12:PACK_HEAD], private, info=info)
         except (InvalidTag, ValueError) as error:
             raise Refused("not-authentic", "data key of a pack") from error
 
+
+class Repository(Keys):
+    def __init__(self, path, password):
+        self.path = path
+        outer, config = parse_config(read_object(path / "config", MAX_PLAIN))
+        roots = unlock(path, config["repository"], password)
+        super().__init__(config["repository"], config["suite"], config["epoch"], roots)
+        self.verify(outer, config)
+        self.segments, self.packs = None, {}
+        self.chunk = lru_cache(maxsize=8)(self.load_chunk)
+
     def load_index(self):
         self.segments = []
         for name in names_in(self.path / "index", 64):
             data = read_object(self.path / "index" / name, MAX_SEALED)
-            segment = decode_cbor(self.unseal(data, INDEX, b"", bytes.fromhex(name)), INDEX_SCHEMA, "index segment")
-            packs = [(pack["name"], pack["length"]) for pack in segment["packs"]]
-            self.segments.append(Segment(packs, segment["entries"]))
+            ensure(blake3(data).hexdigest() == name, "wrong-hash", f"index segment {name} is damaged")
+            self.segments.append(self.index_segment(data))
 
     def pack(self, name):
         """The pack of that name; a failure is kept too, as finding it costs a pass over the pack."""
         if name not in self.packs:
             try:
-                self.packs[name] = Pack(self, name)
+                self.packs[name] = Pack(self, name, self.path / "packs" / name.hex()[:2] / name.hex())
             except Refused as failure:
                 self.packs[name] = failure
         if isinstance(self.packs[name], Refused):
@@ -587,9 +624,6 @@ class Repository:
                 failures.append(failure)
         raise failures[0] if failures else Refused("missing-object", f"chunk {chunk_id.hex()} is not in the index")
 
-    def database_id(self, name):
-        return keyed(self.subkey("database id"), name.encode())[:16]
-
     def timelines(self, database=None):
         """All entries with their snapshot ids, database by database, oldest first."""
         ids = names_in(self.path / "timelines", 32)
@@ -604,12 +638,8 @@ class Repository:
             sequence = int(name, 16)
             ensure(sequence == expected, "missing-entry", f"entry {expected} of timeline {folder.name}")
             data = read_object(folder / name, MAX_SEALED)
-            content = self.unseal(data, TIMELINE, database_id + struct.pack("<Q", sequence))
-            entry = decode_cbor(content, ENTRY, "timeline entry")
-            ensure(entry["sequence"] == sequence, "wrong-name", f"entry {sequence} says {entry['sequence']}")
-            ensure(self.database_id(entry["database"]) == database_id, "wrong-name", "entry of another database")
+            entry = self.entry(data, database_id, sequence)
             ensure(entry["previous"] == previous, "broken-chain", f"entry {sequence} of timeline {folder.name}")
-            check_manifest(entry["event"]["snapshot"])
             previous = blake3(data).digest()
             yield previous, entry
 
@@ -708,6 +738,153 @@ def find_snapshot(repository, wanted, database):
     return found.popitem()[1]
 
 
+# --- Test vectors --------------------------------------------------------------------------------------------------
+
+
+def padme(length):
+    if length < 2:
+        return length
+    exponent = length.bit_length() - 1
+    mask = (1 << max(exponent - exponent.bit_length(), 0)) - 1
+    return (length + mask) & ~mask
+
+
+def vector_keys(vector):
+    return Keys(bytes.fromhex(vector["repository"]), vector["suite"], vector["epoch"], vector_roots(vector))
+
+
+def vector_roots(vector):
+    return {1: bytes.fromhex(vector["root"])}
+
+
+def vector_padme(vector):
+    return {"padded": padme(vector["length"])}
+
+
+def vector_derived(vector):
+    keys, content = Keys(bytes(16), 1, 1, vector_roots(vector)), bytes.fromhex(vector["bytes"])
+    gear = blake3(keys.roots[1], derive_key_context=CONTEXT.format("cutter")).digest(length=2048)
+    public_key = X25519PrivateKey.from_private_bytes(keys.subkey("x25519")).public_key()
+    return {
+        "config_mac": keyed(keys.subkey("config mac"), content),
+        "chunk_id": keyed(keys.subkey("chunk id"), content),
+        "database_id": keys.database_id(vector["database"]),
+        "pack_footer_key": keys.subkey("pack footer"),
+        "index_key": keys.subkey("index"),
+        "timeline_key": keys.subkey("timeline"),
+        "public_key": public_key.public_bytes_raw(),
+        "gear_blake3": blake3(gear).digest(),
+    }
+
+
+def vector_chunk(vector):
+    chunk = decode_chunk(bytes.fromhex(vector["encoded"]))
+    return {"length": len(chunk), "blake3": blake3(chunk).digest()}
+
+
+def vector_plain(vector):
+    data = bytes.fromhex(vector["object"])
+    content = open_plain(data, vector["type"], (0,) if vector["type"] == CONFIG else (1, 2))
+    return {"suite": data[6], "cbor": content}
+
+
+def vector_config(vector):
+    outer, config = parse_config(bytes.fromhex(vector["object"]))
+    Keys(config["repository"], config["suite"], config["epoch"], vector_roots(vector)).verify(outer, config)
+    return config
+
+
+def vector_key_slot(vector):
+    data, repository_id = bytes.fromhex(vector["object"]), bytes.fromhex(vector["repository"])
+    slot, roots = open_slot(data, vector["slot"], repository_id, vector["password"].encode())
+    return {"created": slot["created"], "label": slot["label"], "root": roots[1]}
+
+
+def vector_sealed(vector):
+    keys = Keys(bytes.fromhex(vector["repository"]), vector["suite"], vector["epoch"], {})
+    binding, subkey = bytes.fromhex(vector["binding"]), bytes.fromhex(vector["subkey"])
+    return {"cbor": keys.unseal(bytes.fromhex(vector["object"]), vector["type"], binding, subkey)}
+
+
+def vector_pack(vector):
+    data = bytes.fromhex(vector["object"])
+    name = blake3(data).digest()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "pack"
+        path.write_bytes(data)
+        pack, chunks = Pack(vector_keys(vector), name, path), []
+        for chunk_id, offset, length in struct.iter_unpack("<32sII", pack.records):
+            content = pack.chunk(chunk_id, Place(name, len(data), offset, length))
+            chunks.append({"id": chunk_id, "offset": offset, "length": length, "bytes": content})
+    return {"name": name, "chunks": chunks}
+
+
+def vector_index(vector):
+    segment = vector_keys(vector).index_segment(bytes.fromhex(vector["object"]))
+    records = struct.iter_unpack("<32sIII", segment.entries)
+    entries = [dict(zip(("id", "pack", "offset", "length"), record)) for record in records]
+    return {"packs": [{"name": name, "length": length} for name, length in segment.packs], "entries": entries}
+
+
+def vector_layer(vector):
+    before = MANY * vector["position"]
+    data, page_count = bytes.fromhex(vector["segment"]), min(MANY, vector["page_count"] - before)
+    runs = segment_runs(data, before + 1, page_count)
+    runs = [{"pages": pages, "chunk": chunk, "first": first} for chunk, first, pages in runs]
+    return {"first_page": before + 1, "runs": runs}
+
+
+def vector_timeline(vector):
+    data = bytes.fromhex(vector["object"])
+    entry = vector_keys(vector).entry(data, bytes.fromhex(vector["database_id"]), vector["sequence"])
+    manifest = entry.pop("event")["snapshot"]
+    return {"id": blake3(data).digest(), **entry, **manifest}
+
+
+VECTORS = {
+    "padme": vector_padme,
+    "keys": vector_derived,
+    "chunk": vector_chunk,
+    "plain": vector_plain,
+    "config": vector_config,
+    "key_slot": vector_key_slot,
+    "sealed": vector_sealed,
+    "pack": vector_pack,
+    "index": vector_index,
+    "layer": vector_layer,
+    "timeline": vector_timeline,
+}
+
+
+def vector_failure(subject, vector):
+    """What is wrong with the outcome of a vector, or None."""
+    try:
+        # As the files have it: hexadecimal for bytes.
+        outcome = json.loads(json.dumps(VECTORS[subject](vector), default=lambda content: bytes(content).hex()))
+    except Refused as failure:
+        outcome = None if failure.name == vector["expect"] else str(failure)
+    else:
+        outcome = None if vector["expect"] == "ok" and outcome == vector["decoded"] else f"decoded {outcome}"
+    return outcome and f"{subject}: {vector['name']}: expected {vector['expect']}, {outcome}"
+
+
+def run_vectors(folder):
+    failures, count = [], 0
+    for path in sorted(folder.glob("*.json")):
+        file = json.loads(path.read_text(encoding="utf-8"))
+        if file["subject"] == "cutter":  # readers never cut
+            continue
+        failures += [failure for vector in file["vectors"] if (failure := vector_failure(file["subject"], vector))]
+        count += len(file["vectors"])
+    if not count:
+        raise Usage(f"{folder} has no vectors")
+    print("\n".join(failures) if failures else f"{count} vectors ok")
+    return 3 if failures else 0
+
+
+# --- The command line ------------------------------------------------------------------------------------------------
+
+
 def utc(microseconds):
     epoch = datetime.datetime(1970, 1, 1)
     try:
@@ -736,6 +913,13 @@ def arguments():
     return parser.parse_args()
 
 
+def vectors_folder():
+    """The folder of `reader.py vectors DIR`; None for the other commands, which name a repository first."""
+    parser = argparse.ArgumentParser(prog="reader.py vectors", description="Runs test vectors.")
+    parser.add_argument("folder", type=Path, metavar="DIR")
+    return parser.parse_args(sys.argv[2:]).folder if sys.argv[1:2] == ["vectors"] else None
+
+
 def run(options):
     password = os.environ.get("CONTINUUM_PASSWORD")
     if password is None:
@@ -751,8 +935,11 @@ def run(options):
 
 
 def main():
-    options = arguments()
+    folder = vectors_folder()
+    options = None if folder else arguments()
     try:
+        if folder:
+            return run_vectors(folder)
         run(options)
     except Refused as failure:
         print(f"reader: {failure.name}: {failure.detail}", file=sys.stderr)

@@ -189,7 +189,16 @@ fn zstd_decompress(payload: &[u8], limit: usize) -> Result<Vec<u8>, DecodeError>
     thread_local! {
         static CONTEXT: RefCell<zstd::bulk::Decompressor<'static>> = RefCell::new(zstd::bulk::Decompressor::default());
     }
+    if !is_one_zstd_frame(payload) {
+        return Err(DecodeError::Malformed);
+    }
     CONTEXT.with_borrow_mut(|context| context.decompress(payload, limit)).map_err(|_| DecodeError::Malformed)
+}
+
+/// Neither several frames nor a skippable one (RFC 8878 §3.1.2): a chunk has one encoding.
+fn is_one_zstd_frame(payload: &[u8]) -> bool {
+    let frame = zstd::zstd_safe::find_frame_compressed_size(payload);
+    payload.starts_with(&zstd::zstd_safe::MAGICNUMBER.to_le_bytes()) && frame == Ok(payload.len())
 }
 
 fn gzip_decompress(payload: &[u8], limit: usize) -> Result<Vec<u8>, DecodeError> {

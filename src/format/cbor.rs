@@ -2,10 +2,12 @@
 //!
 //! The decoder behind it, serde_cbor, is no longer maintained; it stands behind this one module. [`decode`] first walks the bytes without
 //! allocating and refuses what the specification refuses: indefinite lengths, tags, floats, deep nesting, lengths
-//! beyond the input, trailing bytes. What is then decoded can allocate no more than its own length suggests.
+//! beyond the input, trailing bytes. What is then decoded can allocate no more than its own length suggests. serde is lenient about types (an
+//! array passes for a struct, text for bytes), so the value is encoded again and must say the same as the input.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use zeroize::Zeroizing;
 
 use super::FormatError;
 
@@ -18,13 +20,51 @@ pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
 }
 
 /// Decodes exactly one value.
-pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, FormatError> {
+pub fn decode<T: Serialize + DeserializeOwned>(bytes: &[u8]) -> Result<T, FormatError> {
     let rest = check_item(bytes, MAX_DEPTH)?;
     if !rest.is_empty() {
         return Err(FormatError::malformed(format!("{} bytes follow the CBOR value", rest.len())));
     }
     let mut decoder = serde_cbor::Deserializer::from_slice(bytes).disable_packed_format().disable_legacy_enums();
-    serde::Deserialize::deserialize(&mut decoder).map_err(|error| FormatError::malformed(error.to_string()))
+    let value = T::deserialize(&mut decoder).map_err(|error| FormatError::malformed(error.to_string()))?;
+    // What is decoded may be a key.
+    let (mut said, mut meant) = (Zeroizing::new(Vec::new()), Zeroizing::new(Vec::new()));
+    normalise(bytes, &mut said);
+    normalise(&Zeroizing::new(encode(&value)), &mut meant);
+    if said != meant {
+        return Err(FormatError::malformed("CBOR items are not of the types that are asked for"));
+    }
+    Ok(value)
+}
+
+/// Appends one data item that [`check_item`] has accepted, with heads of one length and sorted keys, and returns what follows it.
+fn normalise<'a>(bytes: &'a [u8], output: &mut Vec<u8>) -> &'a [u8] {
+    let Some((&initial, rest)) = bytes.split_first() else { return bytes };
+    let (major, minor) = (initial >> 5, initial & 31);
+    let Ok((argument, mut rest)) = argument(minor, rest) else { return rest };
+    output.push(initial & 0xe0);
+    output.extend(argument.to_be_bytes());
+    match major {
+        2 | 3 => {
+            let (content, tail) = rest.split_at((argument as usize).min(rest.len()));
+            output.extend(content);
+            rest = tail;
+        }
+        4 => (0..argument).for_each(|_| rest = normalise(rest, output)),
+        5 => {
+            let mut entries: Vec<Vec<u8>> = Vec::new();
+            for _ in 0..argument {
+                let mut entry = Vec::new();
+                rest = normalise(rest, &mut entry);
+                rest = normalise(rest, &mut entry);
+                entries.push(entry);
+            }
+            entries.sort_unstable();
+            output.extend(entries.concat());
+        }
+        _ => {}
+    }
+    rest
 }
 
 /// Walks one data item and returns what follows it.

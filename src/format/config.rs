@@ -54,7 +54,7 @@ struct WireBody {
     repository: RepositoryId,
     created: UnixMicros,
     epoch: u32,
-    suite: u8,
+    suite: u64,
     #[serde(with = "serde_bytes")]
     public_key: [u8; 32],
     cutter: WireCutter,
@@ -76,7 +76,7 @@ impl Config {
             repository: self.repository,
             created: self.created,
             epoch: self.epoch,
-            suite: self.suite.code(),
+            suite: self.suite.code().into(),
             public_key: self.public_key,
             cutter: WireCutter { minimum, average, maximum },
         });
@@ -107,7 +107,7 @@ impl UntrustedConfig {
             repository: wire.repository,
             created: wire.created,
             epoch: wire.epoch,
-            suite: object::suite(wire.suite)?,
+            suite: object::suite(u8::try_from(wire.suite).unwrap_or(u8::MAX))?,
             public_key: wire.public_key,
             cutter,
         };

@@ -1,5 +1,7 @@
 //! `keys/<slot>`: the root key wrapped by a password (`format-spec/keys.md`).
 
+use std::collections::BTreeSet;
+
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
@@ -69,9 +71,9 @@ enum Kind {
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct WireKdf {
-    memory_kib: u32,
-    passes: u32,
-    lanes: u32,
+    memory_kib: u64,
+    passes: u64,
+    lanes: u64,
     #[serde(with = "serde_bytes")]
     salt: [u8; SALT_BYTES],
 }
@@ -92,7 +94,7 @@ enum Role {
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct WireRoot {
-    epoch: u32,
+    epoch: u64,
     #[serde(with = "serde_bytes")]
     root: [u8; 32],
 }
@@ -138,7 +140,7 @@ impl KeySlot {
             created: self.created,
             label: self.label.clone(),
             kind: Kind::Password,
-            kdf: WireKdf { memory_kib, passes, lanes, salt: self.salt },
+            kdf: WireKdf { memory_kib: memory_kib.into(), passes: passes.into(), lanes: lanes.into(), salt: self.salt },
             commitment: self.commitment,
             wrapped: self.wrapped.clone(),
         };
@@ -159,7 +161,7 @@ impl KeySlot {
             created: wire.created,
             label: wire.label,
             suite: object::suite(suite_code)?,
-            cost: Cost { memory_kib, passes, lanes },
+            cost: Cost { memory_kib: capped(memory_kib), passes: capped(passes), lanes: capped(lanes) },
             salt,
             commitment: wire.commitment,
             wrapped: wire.wrapped,
@@ -175,10 +177,17 @@ impl KeySlot {
             AeadKey::new(self.suite, key.expose()).open(Nonce::ONLY, &data, &mut buffer).map_err(FormatError::from)?;
         let WirePayload { role: Role::Admin, roots } = cbor::decode(payload)?;
         ensure(roots.len() <= MAX_ROOTS, "more than 16 root keys")?;
+        let epochs: BTreeSet<u64> = roots.iter().map(|root| root.epoch).collect();
+        ensure(epochs.len() == roots.len(), "two root keys of one epoch")?;
         let root = roots.into_iter().find(|root| root.epoch == 1);
         let root = root.ok_or_else(|| FormatError::malformed("no root key of epoch 1"))?;
         Ok(SecretKey::from_bytes(root.root))
     }
+}
+
+/// A cost beyond u32 is beyond every ceiling, too.
+fn capped(cost: u64) -> u32 {
+    u32::try_from(cost).unwrap_or(u32::MAX)
 }
 
 fn associated_data(suite: Suite, repository: RepositoryId, slot: SlotId) -> Vec<u8> {

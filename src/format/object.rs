@@ -100,6 +100,7 @@ pub fn plain(kind: ObjectType, suite_code: u8, cbor: &[u8]) -> Vec<u8> {
 pub fn open_plain(object: &[u8], kind: ObjectType) -> Result<(u8, &[u8]), FormatError> {
     bounded(object, MAX_PLAIN_BYTES)?;
     let suite_code = parse_header(object, kind)?;
+    ensure(object.len() >= HEADER_BYTES + CHECKSUM_BYTES, "shorter than a plain object")?;
     let (body, checksum) =
         object.split_last_chunk::<CHECKSUM_BYTES>().ok_or_else(|| FormatError::malformed("shorter than a checksum"))?;
     if blake3::hash(body) != *checksum {

@@ -1,0 +1,234 @@
+//! What this program makes of a vector: its decoded values, or the name of the failure.
+
+use continuum::base::id::{ChunkId, DatabaseId, ObjectHash, RepositoryId, SlotId, from_hex, to_hex};
+use continuum::base::page::{PageCount, PageSize};
+use continuum::base::units::padme;
+use continuum::chunk::codec;
+use continuum::chunk::cutter::{Cutter, CutterSizes};
+use continuum::crypto::aead::Suite;
+use continuum::crypto::keys::{Keyring, SecretKey};
+use continuum::crypto::password::PasswordError;
+use continuum::format::FormatError;
+use continuum::format::config::UntrustedConfig;
+use continuum::format::index::IndexSegment;
+use continuum::format::key_slot::{KeySlot, SlotError};
+use continuum::format::layer::{LayerSegment, RunContent};
+use continuum::format::object::{self, ObjectType, SealContext};
+use continuum::format::pack::PackReader;
+use continuum::format::timeline::{Event, TimelineEntry};
+use serde_json::{Value, json};
+
+/// Runs one vector.
+pub fn run(subject: &str, vector: &Value) -> Result<Value, String> {
+    match subject {
+        "padme" => Ok(json!({ "padded": padme(number(vector, "length")) })),
+        "keys" => Ok(keys(vector)),
+        "cutter" => Ok(cutter(vector)),
+        "key_slot" => key_slot(vector).map_err(|error| slot_failure(&error).to_owned()),
+        _ => format(subject, vector).map_err(|error| error.name().to_owned()),
+    }
+}
+
+fn format(subject: &str, vector: &Value) -> Result<Value, FormatError> {
+    match subject {
+        "chunk" => chunk(vector),
+        "plain" => plain(vector),
+        "config" => config(vector),
+        "sealed" => sealed(vector),
+        "pack" => pack(vector),
+        "index" => index(vector),
+        "layer" => layer(vector),
+        "timeline" => timeline(vector),
+        _ => panic!("unknown subject {subject}"),
+    }
+}
+
+fn slot_failure(error: &SlotError) -> &'static str {
+    match error {
+        SlotError::Password(PasswordError::Wrong) => "wrong-password",
+        SlotError::Password(PasswordError::Cost(_)) => "kdf-too-costly",
+        SlotError::Password(PasswordError::Memory(_)) => "no-memory",
+        SlotError::Format(error) => error.name(),
+    }
+}
+
+fn keys(vector: &Value) -> Value {
+    let keys = keyring(vector);
+    let bytes = hex(vector, "bytes");
+    let gear: Vec<u8> = keys.gear.words.iter().flat_map(|word| word.to_le_bytes()).collect();
+    json!({
+        "config_mac": to_hex(&keys.config_mac(&bytes)),
+        "chunk_id": keys.chunk_id(&bytes).to_string(),
+        "database_id": keys.database_id(text(vector, "database")).to_string(),
+        "pack_footer_key": to_hex(keys.footer.expose()),
+        "index_key": to_hex(keys.index.expose()),
+        "timeline_key": to_hex(keys.timeline.expose()),
+        "public_key": to_hex(&keys.public().to_bytes()),
+        "gear_blake3": blake3(&gear),
+    })
+}
+
+fn cutter(vector: &Value) -> Value {
+    let sizes = &vector["sizes"];
+    let [minimum, average, maximum] = ["minimum", "average", "maximum"].map(|name| number(sizes, name) as u32);
+    let sizes = CutterSizes { minimum, average, maximum };
+    assert!(sizes.is_valid());
+    let keys = keyring(vector);
+    let page_size = PageSize::new(number(vector, "page_size") as u32).expect("a page size");
+    let data = &vector["data"];
+    let image = repeated(&hex(data, "seed"), number(data, "period") as usize, number(data, "length") as usize);
+    json!({ "lengths": Cutter::new(sizes, page_size, &keys.gear).cut_all(&image, true) })
+}
+
+/// The first `period` bytes of BLAKE3's extended output of `seed`, again and again.
+fn repeated(seed: &[u8], period: usize, length: usize) -> Vec<u8> {
+    let mut once = vec![0; period];
+    blake3::Hasher::new().update(seed).finalize_xof().fill(&mut once);
+    once.into_iter().cycle().take(length).collect()
+}
+
+fn chunk(vector: &Value) -> Result<Value, FormatError> {
+    let decoded = codec::decode(&hex(vector, "encoded"))?;
+    Ok(json!({ "length": decoded.len(), "blake3": blake3(&decoded) }))
+}
+
+fn plain(vector: &Value) -> Result<Value, FormatError> {
+    let object = hex(vector, "object");
+    let (suite, cbor) = object::open_plain(&object, object_type(vector))?;
+    Ok(json!({ "suite": suite, "cbor": to_hex(cbor) }))
+}
+
+fn config(vector: &Value) -> Result<Value, FormatError> {
+    let config = UntrustedConfig::parse(&hex(vector, "object"))?.verify(&keyring(vector))?;
+    let CutterSizes { minimum, average, maximum } = config.cutter;
+    Ok(json!({
+        "repository": config.repository.to_string(),
+        "created": config.created.0,
+        "epoch": config.epoch,
+        "suite": config.suite.code(),
+        "public_key": to_hex(&config.public_key),
+        "cutter": { "minimum": minimum, "average": average, "maximum": maximum },
+    }))
+}
+
+fn key_slot(vector: &Value) -> Result<Value, SlotError> {
+    let slot = KeySlot::parse(&hex(vector, "object"), SlotId(array(vector, "slot")))?;
+    let root = slot.open(RepositoryId(array(vector, "repository")), &text(vector, "password").into())?;
+    Ok(json!({ "created": slot.created.0, "label": slot.label, "root": to_hex(root.expose()) }))
+}
+
+fn sealed(vector: &Value) -> Result<Value, FormatError> {
+    let (object, binding) = (hex(vector, "object"), hex(vector, "binding"));
+    let subkey = SecretKey::from_bytes(array(vector, "subkey"));
+    let cbor = object::open(&object, object_type(vector), &context(vector), &subkey, &binding)?;
+    Ok(json!({ "cbor": to_hex(&cbor) }))
+}
+
+fn pack(vector: &Value) -> Result<Value, FormatError> {
+    let (keys, pack) = (keyring(vector), hex(vector, "object"));
+    let reader = PackReader::open(&pack, &context(vector), &keys)?;
+    let mut chunks = Vec::new();
+    for chunk in reader.footer(&pack, &keys)? {
+        let range = chunk.offset as usize..(chunk.offset + chunk.length) as usize;
+        let decoded = reader.chunk(chunk.id, chunk.offset, &mut pack[range].to_vec(), &keys)?;
+        let id = chunk.id.to_string();
+        chunks.push(json!({ "id": id, "offset": chunk.offset, "length": chunk.length, "bytes": to_hex(&decoded) }));
+    }
+    Ok(json!({ "name": ObjectHash::of(&pack).to_string(), "chunks": chunks }))
+}
+
+fn index(vector: &Value) -> Result<Value, FormatError> {
+    let segment = IndexSegment::open(&hex(vector, "object"), &context(vector), &keyring(vector).index)?;
+    let packs: Vec<Value> =
+        segment.packs.iter().map(|pack| json!({ "name": pack.name.to_string(), "length": pack.length })).collect();
+    let entry = |id: ChunkId, pack: u32, offset: u32, length: u32| json!({ "id": id.to_string(), "pack": pack, "offset": offset, "length": length });
+    let entries = segment.entries.iter().map(|e| entry(e.chunk.id, e.pack, e.chunk.offset, e.chunk.length));
+    Ok(json!({ "packs": packs, "entries": entries.collect::<Vec<Value>>() }))
+}
+
+fn layer(vector: &Value) -> Result<Value, FormatError> {
+    let (position, pages) = (number(vector, "position") as usize, PageCount(number(vector, "page_count") as u32));
+    let segment = LayerSegment::parse(&hex(vector, "segment"), position, pages)?;
+    let runs: Vec<Value> = segment
+        .runs
+        .iter()
+        .map(|run| match run.content {
+            RunContent::Zeros => json!({ "pages": run.pages, "chunk": null, "first": 0 }),
+            RunContent::Chunk { id, first } => json!({ "pages": run.pages, "chunk": id.to_string(), "first": first }),
+        })
+        .collect();
+    Ok(json!({ "first_page": segment.first_page.0, "runs": runs }))
+}
+
+fn timeline(vector: &Value) -> Result<Value, FormatError> {
+    let object = hex(vector, "object");
+    let (database, sequence) = (DatabaseId(array(vector, "database_id")), number(vector, "sequence"));
+    let entry = TimelineEntry::open(&object, database, sequence, &context(vector), &keyring(vector))?;
+    let Event::Snapshot(manifest) = entry.event;
+    let layers: Vec<Value> = manifest
+        .layers
+        .iter()
+        .map(|layer| {
+            let segments: Vec<String> = layer.segments.iter().map(ToString::to_string).collect();
+            json!({ "kind": "image", "page_count": layer.page_count, "segments": segments })
+        })
+        .collect();
+    Ok(json!({
+        "id": ObjectHash::of(&object).to_string(),
+        "sequence": entry.sequence,
+        "previous": entry.previous.to_string(),
+        "database": entry.database,
+        "recorded": entry.recorded.0,
+        "strategy": manifest.strategy.to_string(),
+        "tags": manifest.tags,
+        "host": manifest.host,
+        "source": manifest.source,
+        "captured": manifest.captured.0,
+        "tool": manifest.tool,
+        "journal_mode": manifest.journal_mode,
+        "page_size": manifest.page_size,
+        "page_count": manifest.page_count,
+        "root": manifest.root.to_string(),
+        "layers": layers,
+        "added": manifest.added,
+    }))
+}
+
+/// The type that the place asks for.
+pub fn object_type(vector: &Value) -> ObjectType {
+    use ObjectType::{Config, IndexSegment, KeySlot, Pack, PackFooter, TimelineEntry};
+    let code = number(vector, "type");
+    let types = [Config, KeySlot, Pack, PackFooter, IndexSegment, TimelineEntry];
+    types.into_iter().find(|&kind| kind as u64 == code).expect("a type of objects")
+}
+
+/// What the vector's objects are bound to.
+pub fn context(vector: &Value) -> SealContext {
+    let suite = Suite::from_code(number(vector, "suite") as u8).expect("a suite");
+    SealContext { repository: RepositoryId(array(vector, "repository")), suite, epoch: number(vector, "epoch") as u32 }
+}
+
+/// The keys of the vector's root.
+pub fn keyring(vector: &Value) -> Keyring {
+    Keyring::new(SecretKey::from_bytes(array(vector, "root")))
+}
+
+fn blake3(bytes: &[u8]) -> String {
+    ObjectHash::of(bytes).to_string()
+}
+
+fn text<'a>(vector: &'a Value, field: &str) -> &'a str {
+    vector[field].as_str().unwrap_or_else(|| panic!("no text {field}"))
+}
+
+fn number(vector: &Value, field: &str) -> u64 {
+    vector[field].as_u64().unwrap_or_else(|| panic!("no number {field}"))
+}
+
+fn hex(vector: &Value, field: &str) -> Vec<u8> {
+    from_hex(text(vector, field)).unwrap_or_else(|| panic!("{field} is not hexadecimal"))
+}
+
+fn array<const N: usize>(vector: &Value, field: &str) -> [u8; N] {
+    hex(vector, field).try_into().unwrap_or_else(|_| panic!("{field} has another length"))
+}
