@@ -35,7 +35,7 @@ pub fn run(session: &Session, arguments: CheckArguments) -> Result<u8, CliError>
         session.print_json(
             "continuum.check/1",
             json!({
-                "faults": report.faults.iter().map(describe).collect::<Vec<_>>(),
+                "faults": report.faults.iter().map(Fault::describe).collect::<Vec<_>>(),
                 "snapshots": report.snapshot_count,
                 "packs": report.pack_count,
                 "chunks": report.chunk_count,
@@ -72,11 +72,4 @@ pub fn run(session: &Session, arguments: CheckArguments) -> Result<u8, CliError>
         }
     }
     Ok(if report.faults.is_empty() { DONE } else { DAMAGE })
-}
-
-fn describe(fault: &Fault) -> String {
-    match std::error::Error::source(fault) {
-        Some(cause) => format!("{fault}: {cause}"),
-        None => fault.to_string(),
-    }
 }

@@ -97,7 +97,10 @@ enum Command {
 
 /// Parses the arguments, does what they say, and returns the exit code.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
     let json = cli.global.json;
     match run(cli) {
         Ok(code) => ExitCode::from(code),
@@ -106,6 +109,17 @@ pub fn main() -> ExitCode {
             ExitCode::from(error.code())
         }
     }
+}
+
+/// Help and version are no errors; what is wrong with the arguments is said in JSON if they ask for it.
+fn usage(error: &clap::Error) -> ExitCode {
+    if error.use_stderr() && std::env::args_os().any(|argument| argument == "--json") {
+        CliError::usage(error.to_string().trim_end().to_owned()).print(true);
+    } else {
+        // A reader that went away needs no help.
+        let _ = error.print();
+    }
+    ExitCode::from(if error.use_stderr() { error::USAGE } else { error::DONE })
 }
 
 fn run(cli: Cli) -> Result<u8, CliError> {

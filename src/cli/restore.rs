@@ -104,7 +104,7 @@ fn find(repository: &Repository, arguments: &RestoreArguments, monitor: &dyn Mon
             "the timeline is damaged, so the latest snapshot may be missing: choose one that `continuum snapshots` lists, by its id",
         ));
     }
-    for fault in faults.iter().map(Fault::to_string) {
+    for fault in faults.iter().map(Fault::describe) {
         monitor.event(Event::Notice(fault));
     }
     Ok(select(found, &selector, arguments.name.as_deref())?)

@@ -28,7 +28,7 @@ pub fn run(session: &Session, arguments: SnapshotsArguments) -> Result<u8, CliEr
     let (mut found, faults) = snapshots(&repository, arguments.name.as_deref())?;
     found.retain(|snapshot| arguments.tag.as_ref().is_none_or(|tag| snapshot.manifest.tags.contains(tag)));
     if session.json() {
-        let faults: Vec<String> = faults.iter().map(Fault::to_string).collect();
+        let faults: Vec<String> = faults.iter().map(Fault::describe).collect();
         let list: Vec<Value> = found.iter().map(document).collect();
         session.print_json("continuum.snapshots/1", json!({ "snapshots": list, "faults": faults }));
     } else {
@@ -41,10 +41,7 @@ pub fn run(session: &Session, arguments: SnapshotsArguments) -> Result<u8, CliEr
 /// Names faults on standard error.
 pub fn report_faults(faults: &[Fault]) {
     for fault in faults {
-        match std::error::Error::source(fault) {
-            Some(cause) => eprintln!("damage: {fault}: {cause}"),
-            None => eprintln!("damage: {fault}"),
-        }
+        eprintln!("damage: {}", fault.describe());
     }
 }
 

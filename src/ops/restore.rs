@@ -127,6 +127,7 @@ pub fn restore(
     if integrity_checked {
         check_integrity(temporary.path())?;
     }
+    monitor.check_cancelled().map_err(RepositoryError::from)?;
     let set_aside = publish(temporary, target, &standing, &options.aside_suffix)?;
     Ok(RestoreSummary { bytes, root, integrity_checked, set_aside })
 }
@@ -211,21 +212,22 @@ impl EarlySync {
 fn prove(file: &File, snapshot: &Snapshot, path: &Path, monitor: &dyn Monitor) -> Result<ImageRoot, RestoreError> {
     let total_bytes = snapshot.manifest.image_bytes();
     monitor.event(Event::Started { phase: Phase::Prove, total_bytes });
-    let (synced, found) = rayon::join(|| file.sync_all(), || hash_file(file, total_bytes, monitor));
+    let (synced, found) = rayon::join(|| file.sync_all(), || hash_file(file, path, total_bytes, monitor));
     synced.map_err(io_error(path, "sync"))?;
-    let found = found.map_err(io_error(path, "read back"))?;
+    let found = found?;
     monitor.event(Event::Finished);
     let expected = snapshot.manifest.root;
     if found == expected { Ok(found) } else { Err(RestoreError::WrongRoot { expected, found }) }
 }
 
-fn hash_file(file: &File, total_bytes: u64, monitor: &dyn Monitor) -> io::Result<ImageRoot> {
+fn hash_file(file: &File, path: &Path, total_bytes: u64, monitor: &dyn Monitor) -> Result<ImageRoot, RestoreError> {
     let mut hasher = blake3::Hasher::new();
     let mut buffer = vec![0; PROOF_BYTES];
     let mut done = 0;
     while done < total_bytes {
+        monitor.check_cancelled().map_err(RepositoryError::from)?;
         let length = (total_bytes - done).min(PROOF_BYTES as u64) as usize;
-        file.read_exact_at(&mut buffer[..length], done)?;
+        file.read_exact_at(&mut buffer[..length], done).map_err(io_error(path, "read back"))?;
         hasher.update(&buffer[..length]);
         done += length as u64;
         monitor.event(Event::Advanced(length as u64));

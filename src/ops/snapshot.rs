@@ -77,7 +77,7 @@ pub fn snapshot(
     let captured = repository.environment().clock.now();
     let (mut timeline, faults) = timeline::load(repository, &options.name).map_err(RepositoryError::from)?;
     for fault in faults {
-        monitor.event(monitor::Event::Notice(format!("{fault}; run `continuum check`")));
+        monitor.event(monitor::Event::Notice(format!("{}; run `continuum check`", fault.describe())));
     }
     let index = Index::load_reporting(repository, monitor).map_err(RepositoryError::from)?;
     let encode = EncodeOptions { compression: options.compression, verify: options.verify };

@@ -199,6 +199,17 @@ pub enum Fault {
 }
 
 impl Fault {
+    /// The fault with all its causes, on one line.
+    pub fn describe(&self) -> String {
+        let mut text = self.to_string();
+        let mut source = std::error::Error::source(self);
+        while let Some(cause) = source {
+            text = format!("{text}: {cause}");
+            source = cause.source();
+        }
+        text
+    }
+
     /// A fault for an object that the store could not give.
     pub fn unreadable(name: &ObjectName) -> impl FnOnce(StoreError) -> Self {
         let name = name.clone();

@@ -53,7 +53,7 @@ impl Index {
     pub fn load_reporting(repository: &Repository, monitor: &dyn Monitor) -> Result<Self, StoreError> {
         let (index, faults) = Self::load(repository)?;
         for fault in faults {
-            monitor.event(Event::Notice(format!("{fault}; run `continuum check`")));
+            monitor.event(Event::Notice(format!("{}; run `continuum check`", fault.describe())));
         }
         Ok(index)
     }

@@ -7,9 +7,10 @@
 //! * **Rollback journal.** The read transaction holds SHARED; no other process can write to the file until it ends.
 //! * **WAL.** Pages of frames committed by a state at or after the pin come from the WAL, all others from the database file. While the pin is held, no
 //!   checkpoint moves a page past it: a pin on a read mark ≥ 1 keeps every frame from that mark on out of the file and forbids a restart of the
-//!   WAL; a pin on mark 0 (everything was checkpointed) blocks all checkpoints, but lets one writer restart the WAL. Frames of the old generation may then
-//!   be overwritten under us, so the salts are compared again after every read from the WAL, and a change starts the capture
-//!   anew ([`SourceError::WalRestarted`]). A second restart cannot happen under the same pin.
+//!   WAL; a pin on mark 0 (everything was checkpointed) keeps all later frames out of the file, but lets the WAL be restarted or cut once. Frames of
+//!   the old generation may then vanish or be overwritten under us. A writer writes the new header before any new frame, so the salts are compared
+//!   again after every read from the WAL, and a change starts the reading anew ([`SourceError::WalRestarted`], [`Capture::map_wal`]). It cannot happen
+//!   twice under the same pin: the new generation's frames cannot be checkpointed.
 //!
 //! # POSIX locks
 //! Closing *any* descriptor of a file drops all of the process's POSIX locks on it, SQLite's too. The raw descriptors of a [`Capture`] are

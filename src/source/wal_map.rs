@@ -96,13 +96,17 @@ fn scan(wal: &File, header: WalHeader, max_frame: u32) -> io::Result<Mapped> {
 }
 
 impl WalMap {
-    /// Overwrites those pages of `buffer`, which begins with page `first`, that stand in the WAL. `false` if the WAL was restarted
+    /// Overwrites those pages of `buffer`, which begins with page `first`, that stand in the WAL. `false` if the WAL was restarted or cut
     /// meanwhile: what was read then is worth nothing.
     pub fn overlay(&self, wal: &File, first: PageNo, buffer: &mut [u8]) -> io::Result<bool> {
         let page_bytes = self.header.page_size.bytes();
         for (i, page) in buffer.chunks_exact_mut(page_bytes).enumerate() {
             if let Some(&frame) = self.frames.get(&PageNo(first.0 + i as u32)) {
-                wal.read_exact_at(page, self.header.frame_offset(frame) + FRAME_HEADER_BYTES as u64)?;
+                let offset = self.header.frame_offset(frame) + FRAME_HEADER_BYTES as u64;
+                // A checkpoint that finds everything in the database file already may cut the WAL under a pin on mark 0.
+                if read_up_to(wal, page, offset)? < page_bytes {
+                    return Ok(false);
+                }
             }
         }
         Ok(read_header(wal)?.is_some_and(|now| now.salts == self.header.salts))
