@@ -43,7 +43,7 @@ pub struct SnapshotArguments {
     /// Codec; chunks that it does not shrink are stored plain
     #[arg(long, value_enum, default_value_t = Codec::Zstd)]
     compression: Codec,
-    /// Level of the codec [zstd: 1 to 19, default 3; gzip: 1 to 9, default 6]
+    /// Level of the codec [zstd: 1 to 19, default 1; gzip: 1 to 9, default 6]
     #[arg(long, value_name = "N")]
     compression_level: Option<u32>,
     /// Upload without decoding and comparing first
@@ -75,7 +75,7 @@ impl SnapshotArguments {
             level => Err(CliError::usage(format!("--compression-level {level}: 1 to {most} expected"))),
         };
         match self.compression {
-            Codec::Zstd => Ok(Compression::Zstd(level(3, 19)? as i32)),
+            Codec::Zstd => Ok(Compression::Zstd(level(1, 19)? as i32)),
             Codec::Gzip => Ok(Compression::Gzip(level(6, 9)?)),
             Codec::Lz4 | Codec::None if self.compression_level.is_some() => {
                 Err(CliError::usage("--compression-level: this codec has no levels"))
