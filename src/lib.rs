@@ -38,7 +38,7 @@
 //! 4. What comes from a repository or a database is untrusted: bounded before it is allocated, authenticated before it is used; it can cause an
 //!    error, never a panic or wrong bytes ([`format`](mod@format)).
 //! 5. Time and randomness are arguments; the core has no clock, threads, sockets or environment ([`base`], [`store::lane`]).
-//! 6. Secrets do not print and are wiped when dropped ([`crypto::keys`]).
+//! 6. Secrets do not print and are wiped when dropped ([`crypto::secret`]).
 //!
 //! # Layers
 //!

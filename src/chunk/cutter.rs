@@ -94,7 +94,8 @@ impl<'a> Cutter<'a> {
 mod tests {
     use super::*;
     use crate::base::entropy::{Entropy, SeededEntropy};
-    use crate::crypto::keys::{Keyring, SecretKey};
+    use crate::crypto::keys::Keyring;
+    use crate::crypto::secret::SecretKey;
 
     fn random(seed: u64, length: usize) -> Vec<u8> {
         let mut bytes = vec![0; length];

@@ -4,10 +4,10 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use crate::crypto::aead::Suite;
-use crate::crypto::password::Cost;
 use crate::repo::{self, InitOptions};
 
 use super::error::{CliError, DONE};
+use super::key::{CostArguments, checked_label};
 use super::session::{Session, environment};
 use super::{output, password};
 
@@ -39,24 +39,6 @@ enum Cipher {
     ChaCha20Poly1305,
 }
 
-/// What guessing the password shall cost.
-#[derive(Debug, Args)]
-pub struct CostArguments {
-    /// Memory of Argon2id in MiB
-    #[arg(long, default_value_t = Cost::default().memory_kib >> 10, value_parser = clap::value_parser!(u32).range(1..=1024))]
-    kdf_memory_mib: u32,
-    /// Passes of Argon2id over its memory
-    #[arg(long, default_value_t = Cost::default().passes, value_parser = clap::value_parser!(u32).range(1..=16))]
-    kdf_passes: u32,
-}
-
-impl CostArguments {
-    /// As the core takes it.
-    pub fn cost(&self) -> Cost {
-        Cost { memory_kib: self.kdf_memory_mib << 10, passes: self.kdf_passes, ..Cost::default() }
-    }
-}
-
 /// Makes a repository.
 pub fn run(session: &Session, arguments: InitArguments) -> Result<u8, CliError> {
     let store = session.store()?;
@@ -66,7 +48,7 @@ pub fn run(session: &Session, arguments: InitArguments) -> Result<u8, CliError> 
         Cipher::ChaCha20Poly1305 => Suite::ChaCha20Poly1305,
     };
     let cost = arguments.cost.cost();
-    let label = super::key::checked_label(arguments.label)?;
+    let label = checked_label(arguments.label)?;
     let options = InitOptions { suite: Some(suite), label, cost, ..InitOptions::default() };
     let repository = repo::init(store, &password::first()?, options, environment())?;
     let (id, location) = (repository.config().repository, repository.location());

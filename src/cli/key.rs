@@ -4,11 +4,11 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use crate::base::id::SlotId;
+use crate::crypto::password::Cost;
 use crate::format::key_slot::{KeySlot, MAX_LABEL_BYTES};
 use crate::repo::{self, Repository};
 
 use super::error::{CliError, DAMAGE, DONE};
-use super::init::CostArguments;
 use super::session::Session;
 use super::snapshots::report_faults;
 use super::{output, password, time};
@@ -45,6 +45,24 @@ pub struct AddArguments {
     label: String,
     #[command(flatten)]
     cost: CostArguments,
+}
+
+/// What guessing the password shall cost.
+#[derive(Debug, Args)]
+pub struct CostArguments {
+    /// Memory of Argon2id in MiB
+    #[arg(long, default_value_t = Cost::default().memory_kib >> 10, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    kdf_memory_mib: u32,
+    /// Passes of Argon2id over its memory
+    #[arg(long, default_value_t = Cost::default().passes, value_parser = clap::value_parser!(u32).range(1..=16))]
+    kdf_passes: u32,
+}
+
+impl CostArguments {
+    /// As the core takes it.
+    pub fn cost(&self) -> Cost {
+        Cost { memory_kib: self.kdf_memory_mib << 10, passes: self.kdf_passes, ..Cost::default() }
+    }
 }
 
 /// Manages key slots.

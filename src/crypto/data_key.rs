@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 use crate::base::entropy::Entropy;
 
 use super::NotAuthentic;
-use super::keys::SecretKey;
+use super::secret::SecretKey;
 
 /// Bytes of the encapsulated key.
 pub const ENCAPSULATED_BYTES: usize = 32;

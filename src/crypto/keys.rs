@@ -1,60 +1,13 @@
 //! The root key and what is derived from it (`format-spec/keys.md`).
-//!
-//! Secrets stand in [`SecretKey`], which prints as `SecretKey(…)` and is wiped when dropped.
 
 use std::fmt;
 
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-use crate::base::entropy::Entropy;
 use crate::base::id::{ChunkId, DatabaseId};
 
 use super::data_key::{PrivateKey, PublicKey};
-
-/// 32 secret bytes.
-#[derive(Clone, Zeroize, ZeroizeOnDrop)]
-pub struct SecretKey([u8; 32]);
-
-impl SecretKey {
-    /// Wraps bytes that are already secret.
-    pub fn from_bytes(bytes: [u8; 32]) -> Self {
-        Self(bytes)
-    }
-
-    /// A fresh random key.
-    pub fn generate(entropy: &dyn Entropy) -> Self {
-        Self(entropy.bytes())
-    }
-
-    /// The bytes, for a cipher or a wrapping.
-    pub fn expose(&self) -> &[u8; 32] {
-        &self.0
-    }
-
-    /// BLAKE3's keyed mode.
-    pub fn keyed_hash(&self, message: &[u8]) -> [u8; 32] {
-        *blake3::keyed_hash(&self.0, message).as_bytes()
-    }
-
-    fn derive(&self, purpose: &str) -> blake3::OutputReader {
-        let context = format!("continuum 2026-11-24 {purpose} v1");
-        let mut hasher = blake3::Hasher::new_derive_key(&context);
-        hasher.update(&self.0);
-        hasher.finalize_xof()
-    }
-
-    fn subkey(&self, purpose: &str) -> Self {
-        let mut key = [0; 32];
-        self.derive(purpose).fill(&mut key);
-        Self(key)
-    }
-}
-
-impl fmt::Debug for SecretKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("SecretKey(…)")
-    }
-}
+use super::secret::SecretKey;
 
 /// The 256 words that key the cutter: cut points tell a reader of the store nothing about the content
 /// (ePrint 2025/532, 2025/558).

@@ -8,6 +8,7 @@ pub mod aead;
 pub mod data_key;
 pub mod keys;
 pub mod password;
+pub mod secret;
 
 /// A ciphertext, MAC or commitment that does not belong to its key and context.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

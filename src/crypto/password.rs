@@ -8,7 +8,7 @@ use secrecy::{ExposeSecret, SecretString};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-use super::keys::SecretKey;
+use super::secret::SecretKey;
 
 /// Bytes of the salt.
 pub const SALT_BYTES: usize = 32;

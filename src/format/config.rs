@@ -129,7 +129,7 @@ impl UntrustedConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::crypto::keys::SecretKey;
+    use crate::crypto::secret::SecretKey;
 
     #[test]
     fn a_config_is_trusted_only_with_the_root_key_that_made_it() {

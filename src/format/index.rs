@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::entropy::Entropy;
 use crate::base::id::{ChunkId, ObjectHash};
-use crate::crypto::keys::SecretKey;
+use crate::crypto::secret::SecretKey;
 
 use super::object::{self, ObjectType, SealContext};
 use super::pack::{MAX_PACK_BYTES, PACK_HEADER_BYTES, PackedChunk, is_sealed_length, le_u32};

@@ -10,8 +10,8 @@ use crate::base::clock::UnixMicros;
 use crate::base::entropy::Entropy;
 use crate::base::id::{RepositoryId, SlotId};
 use crate::crypto::aead::{AeadKey, Nonce, Suite};
-use crate::crypto::keys::SecretKey;
 use crate::crypto::password::{self, Cost, PasswordError, SALT_BYTES};
+use crate::crypto::secret::SecretKey;
 
 use super::object::{self, ObjectType};
 use super::{FormatError, cbor, ensure};

@@ -4,7 +4,7 @@ use crate::base::entropy::Entropy;
 use crate::base::id::RepositoryId;
 use crate::base::units::padme;
 use crate::crypto::aead::{AeadKey, Nonce, Suite, TAG_BYTES};
-use crate::crypto::keys::SecretKey;
+use crate::crypto::secret::SecretKey;
 
 use super::{FormatError, ensure};
 

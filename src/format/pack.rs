@@ -17,7 +17,8 @@ use crate::chunk::MAX_CHUNK_BYTES;
 use crate::chunk::codec;
 use crate::crypto::aead::{AeadKey, Nonce, TAG_BYTES};
 use crate::crypto::data_key::{ENCAPSULATED_BYTES, PublicKey, SEALED_KEY_BYTES, SealedDataKey};
-use crate::crypto::keys::{Keyring, SecretKey};
+use crate::crypto::keys::Keyring;
+use crate::crypto::secret::SecretKey;
 
 use super::object::{self, ObjectType, SealContext};
 use super::{FormatError, cbor, ensure};

@@ -80,7 +80,7 @@ mod tests {
     use crate::base::entropy::SeededEntropy;
     use crate::base::id::{ChunkId, ImageRoot, RepositoryId};
     use crate::crypto::aead::Suite;
-    use crate::crypto::keys::SecretKey;
+    use crate::crypto::secret::SecretKey;
     use crate::format::manifest::{Layer, LayerKind, Strategy};
 
     fn entry() -> TimelineEntry {

@@ -9,7 +9,8 @@ use ciborium::Value as Cbor;
 use continuum::base::entropy::{Entropy, SeededEntropy};
 use continuum::base::id::{RepositoryId, to_hex};
 use continuum::crypto::aead::Suite;
-use continuum::crypto::keys::{Keyring, SecretKey};
+use continuum::crypto::keys::Keyring;
+use continuum::crypto::secret::SecretKey;
 use continuum::format::object::SealContext;
 use serde_json::{Value, json};
 

@@ -5,7 +5,7 @@ use continuum::base::entropy::SeededEntropy;
 use continuum::base::id::{ChunkId, ObjectHash, RepositoryId, to_hex};
 use continuum::chunk::codec::{self, Compression};
 use continuum::crypto::aead::{AeadKey, Nonce};
-use continuum::crypto::keys::SecretKey;
+use continuum::crypto::secret::SecretKey;
 use continuum::format::index::{IndexSegment, ListedPack};
 use continuum::format::object::{self, ObjectType, SealContext};
 use continuum::format::pack::{self, EncodedChunk, PackedChunk, SealedPack};
