@@ -286,3 +286,26 @@ fn map_frames(path: &Path, wal: &File, shm: &File) -> Result<Option<WalMap>, Sou
     }
     Err(SourceError::WalUnstable { path: path.to_owned(), tries: WAL_TRIES })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bundled_sqlite_has_no_wal_reset_bug() {
+        // Fixed in 3.51.3: earlier versions could lose commits when a checkpoint and a WAL reset raced.
+        assert!(rusqlite::version_number() >= 3_051_003, "{}", rusqlite::version());
+    }
+
+    #[test]
+    fn a_database_is_captured_once_at_a_time_and_again_after_that() {
+        let folder = tempfile::tempdir().expect("BUG: a temporary folder");
+        let path = folder.path().join("a.db");
+        Connection::open(&path).and_then(|c| c.execute_batch("CREATE TABLE t (a)")).expect("BUG: a database");
+        let capture = Capture::open(&path, CaptureOptions::default()).expect("BUG: it can be captured");
+        let second = Capture::open(&path, CaptureOptions::default());
+        assert!(matches!(second, Err(SourceError::Busy(_))));
+        capture.finish().expect("BUG: it ends");
+        assert!(Capture::open(&path, CaptureOptions::default()).is_ok());
+    }
+}
