@@ -51,8 +51,9 @@ pub fn run(session: &Session, arguments: RestoreArguments) -> Result<u8, CliErro
         integrity_check: arguments.integrity_check,
         aside_suffix: format!("replaced-{}", time::compact(repository.environment().clock.now())),
     };
+    let before_s = session.elapsed_s();
     let summary = restore(&repository, &snapshot, &arguments.to, &options, &monitor)?;
-    let seconds = session.elapsed_s();
+    let seconds = session.elapsed_s() - before_s;
     if session.json() {
         let aside = summary
             .set_aside
