@@ -2,19 +2,24 @@
 """An independent reader of the continuum repository format, version 1.
 
 Written from the pages beside this file alone; it shares no code with the Rust program and serves to
-check that the pages suffice. It lists snapshots and restores one; it never writes to a repository.
+check that the pages suffice. It lists snapshots and restores one, or the state of any commit; it never
+writes to a repository.
 
     reader.py REPOSITORY list [--database NAME]
     reader.py REPOSITORY restore SNAPSHOT_PREFIX|latest TARGET [--database NAME]
+    reader.py REPOSITORY restore --commit N TARGET [--database NAME]
     reader.py vectors DIR
 
-The password comes from the environment variable CONTINUUM_PASSWORD. `vectors` runs the test vectors of
-a folder, but for the cutter's, which readers need not have. Exit status: 0 done, 1 the system failed
-(disk, permissions), 2 wrong usage, 3 the repository was refused; then stderr says `reader: NAME: detail`
-with the name of the failure; or vectors failed, one a line.
+The password comes from the environment variable CONTINUUM_PASSWORD. `list` prints a snapshot a line, parted
+by tabs: the beginning of its id, sequence, database, strategy, commit, time, page size, page count, root.
+`--commit` finds the state in a snapshot's layers, or in the journal behind the last snapshot. `vectors` runs
+the test vectors of a folder, but for the cutter's, which readers need not have. Exit status: 0 done, 1 the
+system failed (disk, permissions), 2 wrong usage, 3 the repository was refused; then stderr says
+`reader: NAME: detail` with the name of the failure; or vectors failed, one a line.
 
 Needs Python 3.11 and the packages cryptography (48 or newer, for Argon2id and HPKE), blake3, zstandard,
-lz4, cbor2. Memory: the index (44 bytes a chunk), one layer segment, and a few decoded chunks.
+lz4, cbor2. Memory: the index (44 bytes a chunk), one segment of a layer or one journal object, and a few
+decoded chunks.
 
 A name of a failure that the pages do not give: `missing-object` for anything that is referred to and
 absent.
@@ -31,7 +36,8 @@ import sys
 import tempfile
 import zlib
 from bisect import bisect_left
-from functools import lru_cache
+from collections.abc import Callable
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -46,9 +52,9 @@ from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
 # Object types and the contexts of their subkeys.
-CONFIG, SLOT, PACK, FOOTER, INDEX, TIMELINE, CHUNK = range(1, 8)
+CONFIG, SLOT, PACK, FOOTER, INDEX, TIMELINE, CHUNK, JOURNAL = range(1, 9)
 CONTEXT = "continuum 2026-11-24 {} v1"
-SUBKEY_USE = {FOOTER: "pack footer", INDEX: "index", TIMELINE: "timeline"}
+SUBKEY_USE = {FOOTER: "pack footer", INDEX: "index", TIMELINE: "timeline", JOURNAL: "journal"}
 CIPHERS = {1: AESGCM, 2: ChaCha20Poly1305}
 ZERO_NONCE = bytes(12)
 
@@ -57,11 +63,13 @@ KIB, MIB = 1 << 10, 1 << 20
 MAX_CHUNK, MAX_PACK, MAX_SEALED, MAX_PLAIN = 4 * MIB, 64 * MIB, 16 * MIB, 64 * KIB
 MIN_SEALED_CHUNK, MAX_SEALED_CHUNK = 5 + 1 + 16, 5 + MAX_CHUNK + 16
 MIN_SEALED = 44 + 1 + 16  # salt and tag around the padding byte
-MANY = 65_536  # chunks in a pack, entries and packs in an index segment, pages and segments of a layer
+MANY = 65_536  # chunks in a pack, entries and packs in an index segment, pages and segments of a layer, parts
+MAX_PAGES, MAX_LAYERS = 4_294_967_294, 32
 PACK_HEAD = 92  # header, epoch, encapsulated key, sealed data key
 MAX_DEPTH = 16
 ZERO_RUN = 0xFFFF_FFFF
 LOCK_BYTE = 1 << 30
+KINDS = ZERO, PLAIN, XOR = "zero", "plain", "xor"  # of page records, by their number
 
 
 class Refused(Exception):
@@ -106,9 +114,10 @@ def cbor_head(data, at):
 
 def check_item(data, at, depth):
     """Check one item before any library allocates for it; return where it ends."""
-    major, argument, at = cbor_head(data, at)
-    ensure(major < 6, "malformed", "CBOR tag, float or simple value")
-    if major < 2:
+    start, (major, argument, at) = at, cbor_head(data, at)
+    is_boolean = data[start] in (0xF4, 0xF5)
+    ensure(major < 6 or is_boolean, "malformed", "CBOR tag, float or simple value")
+    if major < 2 or is_boolean:
         return at
     # An element takes at least one byte, so no honest count exceeds the bytes that are left.
     per_element = 2 if major == 5 else 1
@@ -171,7 +180,9 @@ def text(low=0, high=2**64, pattern=None):
 
 def one_of(*choices):
     def check(value, where):
-        ensure(value in choices, "malformed", f"{where}: unknown value {value!r}")
+        # Types are compared, too: to Python, True is 1.
+        known = any(value == choice and type(value) is type(choice) for choice in choices)
+        ensure(known, "malformed", f"{where}: unknown value {value!r}")
 
     return check
 
@@ -181,6 +192,22 @@ def array(item, low=0, high=MANY):
         ensure(type(value) is list and low <= len(value) <= high, "malformed", f"{where}: not an array in range")
         for position, element in enumerate(value):
             item(element, f"{where}[{position}]")
+
+    return check
+
+
+def boolean(value, where):
+    ensure(type(value) is bool, "malformed", f"{where}: not true or false")
+
+
+def choice(**fields):
+    """A map of exactly one of these fields."""
+
+    def check(value, where):
+        ensure(type(value) is dict and len(value) == 1, "malformed", f"{where}: not one of {', '.join(fields)}")
+        for key, content in value.items():
+            ensure(key in fields, "malformed", f"{where}: {key} is unknown")
+            fields[key](content, f"{where}.{key}")
 
     return check
 
@@ -219,9 +246,17 @@ FOOTER_SCHEMA = mapping(chunks=blob(multiple=40, most=MANY))
 INDEX_SCHEMA = mapping(
     packs=array(mapping(name=identity, length=integer(0, MAX_PACK))), entries=blob(multiple=44, most=MANY)
 )
-LAYER = mapping(kind=one_of("image"), page_count=uint, segments=array(identity))
+LAYER = mapping(
+    kind=one_of("image", "delta"),
+    first_commit=integer(low=1),
+    last_commit=uint,
+    page_count=integer(1, MAX_PAGES),
+    low_page_count=uint,
+    record_bytes=uint,
+    segments=array(identity, 1),
+)
 MANIFEST = mapping(
-    strategy=one_of("full"),
+    strategy=one_of("full", "differential", "incremental", "continuous", "compaction"),
     tags=array(text(1, 255, pattern=r"[^\x00-\x1f\x7f-\x9f]+"), high=64),
     host=text(high=4096),
     source=text(high=4096),
@@ -229,21 +264,39 @@ MANIFEST = mapping(
     tool=text(high=4096),
     journal_mode=text(high=4096),
     page_size=one_of(*(1 << n for n in range(9, 17))),
-    page_count=integer(1, 4_294_967_294),
+    page_count=integer(1, MAX_PAGES),
     root=identity,
-    layers=array(LAYER, 1, 1),
+    commit=uint,
+    lineage=uint,
+    layers=array(LAYER, 1, MAX_LAYERS),
     added=uint,
 )
+WATCH = mapping(writer=blob(16), host=text(high=4096))
+DATABASE = text(1, 255, pattern=r"(?!\.{1,2}\Z)[^\x00-\x1f\x7f-\x9f/]+")
 ENTRY = mapping(
     sequence=uint,
     previous=identity,
-    database=text(1, 255, pattern=r"(?!\.{1,2}\Z)[^\x00-\x1f\x7f-\x9f/]+"),
+    database=DATABASE,
     recorded=time,
-    event=mapping(snapshot=MANIFEST),
+    event=choice(snapshot=MANIFEST, watch_started=WATCH, watch_ended=WATCH),
 )
 LAYER_SEGMENT = mapping(
-    first_page=uint, page_count=uint, chunks=blob(multiple=32), runs=blob(multiple=12, most=MANY)
+    first_page=uint, page_count=uint, chunks=blob(multiple=36), runs=blob(multiple=12, most=MANY)
 )
+STEP = mapping(
+    commit=uint,
+    captured=time,
+    page_count=integer(1, MAX_PAGES),
+    low_page_count=uint,
+    root=identity,
+    more=boolean,
+    record_count=uint,
+)
+DELTA_SEGMENT = mapping(steps=array(STEP, 1, high=2**64), records=blob())
+PART = mapping(
+    database=DATABASE, base=identity, first_commit=integer(low=1), last_commit=uint, segment=blob()
+)
+JOURNAL_SCHEMA = mapping(parts=array(PART))
 
 
 # --- Objects: header, checksum, encryption ---------------------------------------------------------------
@@ -571,8 +624,17 @@ class Keys:
         entry = decode_cbor(content, ENTRY, "timeline entry")
         ensure(entry["sequence"] == sequence, "wrong-name", f"entry {sequence} says {entry['sequence']}")
         ensure(self.database_id(entry["database"]) == database_id, "wrong-name", "entry of another database")
-        check_manifest(entry["event"]["snapshot"])
+        if "snapshot" in entry["event"]:
+            check_manifest(entry["event"]["snapshot"])
         return entry
+
+    def journal_object(self, data, writer, sequence):
+        """The parts of the journal object that stands under that name."""
+        content = self.unseal(data, JOURNAL, writer + struct.pack("<Q", sequence))
+        parts = decode_cbor(content, JOURNAL_SCHEMA, "journal object")["parts"]
+        for part in parts:
+            ensure(part["first_commit"] <= part["last_commit"], "malformed", "commits of a journal part out of order")
+        return parts
 
     def open_data_key(self, head):
         """HPKE base mode, single shot; the encapsulated key stands before the ciphertext."""
@@ -643,20 +705,168 @@ class Repository(Keys):
             previous = blake3(data).digest()
             yield previous, entry
 
+    def snapshots(self, database=None):
+        """As `timelines`, but only the entries that are snapshots."""
+        for entry_id, entry in self.timelines(database):
+            if "snapshot" in entry["event"]:
+                yield entry_id, entry
+
+    def journal_parts(self, database, base):
+        """The parts of a database's journal that continue the snapshot `base`, in order."""
+        for writer in names_in(self.path / "journal", 32):
+            for name in names_in(self.path / "journal" / writer, 16):
+                data = read_object(self.path / "journal" / writer / name, MAX_SEALED)
+                for part in self.journal_object(data, bytes.fromhex(writer), int(name, 16)):
+                    if (part["database"], part["base"]) == (database, base):
+                        yield part
+
+
+# --- Deltas --------------------------------------------------------------------------------------------------------
+
+
+class Step(NamedTuple):
+    """A step, or a part of it."""
+
+    commit: int
+    captured: int
+    page_count: int
+    low_page_count: int
+    root: bytes
+    more: bool
+    records: list  # page number, kind, content: bytes, or offsets with bytes to XOR
+
+
+def leb128(data, at):
+    """The number at `at`, and where it ends."""
+    number = 0
+    for nth in range(10):
+        ensure(at + nth < len(data), "malformed", "records end early")
+        number |= (data[at + nth] & 0x7F) << 7 * nth
+        if data[at + nth] < 0x80:
+            ensure(number < 1 << 64, "malformed", "number of more than 64 bits")
+            return number, at + nth + 1
+    raise Refused("malformed", "number of more than 64 bits")
+
+
+def take_differences(data, at, page_size):
+    """Offsets in the page with the bytes that are XORed there, and where they end in `data`."""
+    runs, offset = [], 0
+    while offset < page_size:
+        equal, at = leb128(data, at)
+        offset += equal
+        if offset >= page_size:
+            break
+        size, at = leb128(data, at)
+        ensure(size > 0, "malformed", "run of no bytes that differ")
+        ensure(size <= page_size - offset, "malformed", "differences beyond the page")
+        ensure(size <= len(data) - at, "malformed", "records end early")
+        runs.append((offset, data[at : at + size]))
+        offset, at = offset + size, at + size
+    ensure(offset == page_size, "malformed", "differences that do not end at the end of the page")
+    return runs, at
+
+
+def take_record(data, at, page_size):
+    """How far the record at `at` is from the one before, its kind, its content, and where it ends."""
+    head, at = leb128(data, at)
+    distance, kind = head >> 2, head & 3
+    ensure(distance > 0, "malformed", "pages out of order")
+    ensure(kind < len(KINDS), "malformed", f"record of kind {kind}")
+    content = None
+    if KINDS[kind] == PLAIN:
+        content, at = data[at : at + page_size], at + page_size
+        ensure(at <= len(data), "malformed", "records end early")
+    elif KINDS[kind] == XOR:
+        content, at = take_differences(data, at, page_size)
+    return distance, KINDS[kind], content, at
+
+
+def delta_steps(data, page_size):
+    """The steps of a decoded delta segment."""
+    segment = decode_cbor(data, DELTA_SEGMENT, "delta segment")
+    records, steps, at = segment["records"], [], 0
+    for nth, step in enumerate(segment["steps"], start=1):
+        ensure(step["low_page_count"] <= step["page_count"], "malformed", "low page count above the page count")
+        ensure(not step["more"] or nth == len(segment["steps"]), "malformed", "more before the last step")
+        page, taken = 0, []
+        for _ in range(step.pop("record_count")):  # ends with the bytes, whatever the count says
+            distance, kind, content, at = take_record(records, at, page_size)
+            page += distance
+            ensure(page <= step["page_count"], "malformed", "record of a page beyond the page count")
+            taken.append((page, kind, content))
+        steps.append(Step(**step, records=taken))
+    ensure(at == len(records), "malformed", "bytes after the last record")
+    return steps
+
+
+def xor(left, right):
+    return (int.from_bytes(left, "little") ^ int.from_bytes(right, "little")).to_bytes(len(left), "little")
+
+
+def changed_page(page, kind, content):
+    """What a record makes of a page."""
+    if kind == ZERO:
+        return bytes(len(page))
+    if kind == PLAIN:
+        return content
+    page = bytearray(page)
+    for offset, differing in content:
+        end = offset + len(differing)
+        page[offset:end] = xor(page[offset:end], differing)
+    return page
+
+
+def layer_steps(repository, layer, page_size):
+    """The steps of a delta layer, in order; one that segments part comes in parts."""
+    before = None
+    for chunk_id in layer["segments"]:
+        for step in delta_steps(repository.chunk(chunk_id), page_size):
+            goes_on = before is None or not before.more or step[:5] == before[:5]
+            ensure(goes_on, "malformed", f"the rest of the step to commit {before and before.commit} is missing")
+            yield step
+            before = step
+    ensure(not before.more, "malformed", f"the rest of the step to commit {before.commit} is missing")
+
+
+def journal_steps(repository, database, base, manifest):
+    """The steps in the journal behind the last snapshot of a timeline, as far as there is no gap."""
+    expected = manifest["commit"] + 1
+    for part in repository.journal_parts(database, base):
+        if part["last_commit"] < expected:
+            continue  # it repeats what is known
+        missing = f"commit {expected} of {database}: the next part begins with {part['first_commit']}"
+        ensure(part["first_commit"] == expected, "missing-journal", missing)
+        yield from part_steps(part, manifest["page_size"])
+        expected = part["last_commit"] + 1
+
+
+def part_steps(part, page_size):
+    steps = delta_steps(decode_chunk(part["segment"]), page_size)
+    commits = steps[0].commit, steps[-1].commit
+    ensure(commits == (part["first_commit"], part["last_commit"]), "malformed", "commits of a journal part")
+    ensure(not steps[-1].more, "malformed", "unfinished step in a journal")
+    return steps
+
 
 # --- Snapshots ---------------------------------------------------------------------------------------------------
 
 
 def check_manifest(manifest):
-    """What the schema cannot say. The schema knows only image layers, so the first is one."""
-    pages = manifest["page_count"]
-    for layer in manifest["layers"]:
-        ensure(layer["page_count"] == pages, "malformed", "page count of an image layer")
-        ensure(len(layer["segments"]) == -(-pages // MANY), "malformed", "number of layer segments")
+    """What the schema cannot say."""
+    layers = manifest["layers"]
+    kinds = [layer["kind"] for layer in layers]
+    ensure(kinds == ["image"] + ["delta"] * (len(layers) - 1), "malformed", "layers other than an image and deltas")
+    for layer in layers:
+        ensure(layer["low_page_count"] <= layer["page_count"], "malformed", "low page count above the page count")
+        ensure(layer["first_commit"] <= layer["last_commit"], "malformed", "commits of a layer out of order")
+    wanted = -(-layers[0]["page_count"] // MANY)
+    ensure(len(layers[0]["segments"]) == wanted, "malformed", "number of segments of an image")
+    for field, of_layer in (("page_count", "page_count"), ("commit", "last_commit")):
+        ensure(layers[-1][of_layer] == manifest[field], "malformed", f"{of_layer} of the last layer")
 
 
 def segment_runs(data, first_page, page_count):
-    """The runs of one layer segment: chunk id (None for zeros), first page in the chunk, pages."""
+    """The runs of one layer segment: chunk id (None for zeros), pages of the chunk, first page in it, pages."""
     segment = decode_cbor(data, LAYER_SEGMENT, "layer segment")
     fits = (segment["first_page"], segment["page_count"]) == (first_page, page_count)
     ensure(fits, "malformed", "layer segment of another position")
@@ -666,16 +876,17 @@ def segment_runs(data, first_page, page_count):
         ensure(pages > 0, "malformed", "run of no pages")
         if chunk == ZERO_RUN:
             ensure(first == 0, "malformed", "run of zeros with a page in a chunk")
-            yield None, 0, pages
+            yield None, 0, 0, pages
         else:
-            ensure(32 * chunk < len(chunks), "malformed", "run with a chunk that is not in the list")
-            yield chunks[32 * chunk : 32 * chunk + 32], first, pages
+            ensure(36 * chunk < len(chunks), "malformed", "run with a chunk that is not in the list")
+            chunk_id, chunk_pages = struct.unpack_from("<32sI", chunks, 36 * chunk)
+            ensure(first + pages <= chunk_pages, "malformed", "run past the pages of its chunk")
+            yield chunk_id, chunk_pages, first, pages
 
 
-def image_runs(repository, manifest):
-    # Every image layer maps all pages, so the newest hides the others.
-    for nth, chunk_id in enumerate(manifest["layers"][-1]["segments"]):
-        page_count = min(MANY, manifest["page_count"] - MANY * nth)
+def image_runs(repository, layer):
+    for nth, chunk_id in enumerate(layer["segments"]):
+        page_count = min(MANY, layer["page_count"] - MANY * nth)
         yield from segment_runs(repository.chunk(chunk_id), MANY * nth + 1, page_count)
 
 
@@ -685,57 +896,161 @@ def pages_of(chunk, page_size, first, pages):
     return memoryview(chunk)[first * page_size : (first + pages) * page_size]
 
 
-def write_image(repository, manifest, file):
-    """Write the image and return its hash. Zeros are left as holes, but hashed."""
-    digest, zeros, page_size = blake3(), bytes(MIB), manifest["page_size"]
-    for chunk_id, first, pages in image_runs(repository, manifest):
-        if chunk_id is not None:
-            content = pages_of(repository.chunk(chunk_id), page_size, first, pages)
-            digest.update(content)
-            file.write(content)
-            continue
-        file.seek(pages * page_size, os.SEEK_CUR)
-        for start in range(0, pages * page_size, MIB):
-            digest.update(zeros[: pages * page_size - start])
-    file.truncate(manifest["page_count"] * page_size)
+def write_image(repository, layer, page_size, file):
+    """Write the pages of an image layer. Zeros are left as holes."""
+    for chunk_id, _, first, pages in image_runs(repository, layer):
+        if chunk_id is None:
+            file.seek(pages * page_size, os.SEEK_CUR)
+        else:
+            file.write(pages_of(repository.chunk(chunk_id), page_size, first, pages))
+    file.truncate(layer["page_count"] * page_size)
+
+
+def apply_step(file, step, page_size, begins):
+    """Lead the state in `file` to the step's. Only its first part cuts: a later one must keep what the first wrote."""
+    if begins:
+        file.truncate(step.low_page_count * page_size)
+        file.truncate(step.page_count * page_size)
+    for page, kind, content in step.records:
+        below = bytes(page_size)
+        if kind == XOR:
+            file.seek((page - 1) * page_size)
+            below = file.read(page_size)
+        file.seek((page - 1) * page_size)
+        file.write(changed_page(below, kind, content))
+
+
+def apply_steps(file, steps, page_size, commit):
+    """Apply the steps up to `commit`, and look no further."""
+    begins = True
+    for step in steps:
+        if step.commit > commit:
+            return
+        apply_step(file, step, page_size, begins)
+        begins = not step.more
+        if begins and step.commit == commit:
+            return
+
+
+class State(NamedTuple):
+    """A restorable state: a snapshot's, or that of a step in its layers or in the journal behind it."""
+
+    manifest: dict
+    commit: int
+    root: bytes
+    journal: Callable = tuple  # what reads the steps behind the manifest's
+
+
+def write_state(repository, state, file):
+    """Write a state and return its hash."""
+    page_size, layers = state.manifest["page_size"], state.manifest["layers"]
+    write_image(repository, layers[0], page_size, file)
+    for steps in [layer_steps(repository, layer, page_size) for layer in layers[1:]] + [state.journal()]:
+        apply_steps(file, steps, page_size, state.commit)
     file.seek(LOCK_BYTE)
     ensure(not any(file.read(page_size)), "malformed", "SQLite's lock page is not zeros")
+    digest = blake3()
+    file.seek(0)
+    while block := file.read(MIB):
+        digest.update(block)
     return digest.digest()
 
 
-def restore(repository, manifest, target):
+def restore(repository, state, target):
     """Write beside the target; only an image whose hash is the root takes the target's name."""
     # A log or journal left there by another database would be replayed into the restored one.
     for taken in (f"{target}{suffix}" for suffix in ("", "-wal", "-journal")):
         if os.path.lexists(taken):
             raise Usage(f"{taken} exists")
-    descriptor, partial = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent)
+    descriptor, unproved = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent)
     try:
         with open(descriptor, "w+b") as file:
-            root = write_image(repository, manifest, file)
+            root = write_state(repository, state, file)
             file.flush()
             os.fsync(file.fileno())
-        ensure(root == manifest["root"], "wrong-root", f"the image has the hash {root.hex()}")
+        ensure(root == state.root, "wrong-root", f"the image has the hash {root.hex()}")
         if os.path.lexists(target):
             raise Usage(f"{target} exists")
-        os.rename(partial, target)
+        os.rename(unproved, target)
     except BaseException:
-        os.unlink(partial)
+        os.unlink(unproved)
         raise
 
 
-def find_snapshot(repository, wanted, database):
-    """The one entry whose id begins with `wanted`, or the newest of the only database."""
-    found = {}
-    for snapshot_id, entry in repository.timelines(database):
-        if wanted == "latest":
-            found[entry["database"]] = entry  # entries come oldest first
-        elif snapshot_id.hex().startswith(wanted):
-            found[snapshot_id] = entry
+def snapshot_state(manifest):
+    return State(manifest, manifest["commit"], manifest["root"])
+
+
+def find_snapshot(repository, prefix, database):
+    """The state of the one snapshot whose id begins so."""
+    snapshots = repository.snapshots(database)
+    found = [entry["event"]["snapshot"] for snapshot_id, entry in snapshots if snapshot_id.hex().startswith(prefix)]
     if len(found) != 1:
-        problem = "several fit; give --database or more digits" if found else "no such snapshot"
-        raise Usage(f"{wanted}: {problem}")
-    return found.popitem()[1]
+        raise Usage(f"{prefix}: {'several fit; give more digits' if found else 'no such snapshot'}")
+    return snapshot_state(found[0])
+
+
+def find_latest(repository, database):
+    """The newest state of the only database. What a gap in the journal hides is left out."""
+    snapshots = snapshots_of_one(repository, database)
+    state, steps = snapshot_state(snapshots[-1][1]["event"]["snapshot"]), steps_behind(repository, snapshots)
+    try:
+        for step in steps():
+            state = journal_state(state.manifest, step, steps)
+    except Refused as failure:
+        if failure.name != "missing-journal":
+            raise
+        print(f"reader: {failure.name}: {failure.detail}", file=sys.stderr)
+    return state
+
+
+def find_commit(repository, commit, database):
+    """The state of that number in the timeline of the only database."""
+    snapshots = snapshots_of_one(repository, database)
+    manifests = [entry["event"]["snapshot"] for _, entry in snapshots]
+    for manifest in manifests:
+        if manifest["commit"] == commit:
+            return snapshot_state(manifest)
+    state = find_in_layers(repository, commit, manifests)
+    if state is None and commit > manifests[-1]["commit"]:
+        steps = steps_behind(repository, snapshots)
+        found = (step for step in steps() if step.commit == commit)
+        state = next((journal_state(manifests[-1], step, steps) for step in found), None)
+    if state is None:
+        raise Usage(f"no state of commit {commit}, or one that was folded with later ones")
+    return state
+
+
+def snapshots_of_one(repository, database):
+    """The snapshots of the only database, oldest first."""
+    snapshots = list(repository.snapshots(database))
+    if len({entry["database"] for _, entry in snapshots}) != 1:
+        raise Usage("several databases; give --database" if snapshots else "no snapshots")
+    return snapshots
+
+
+def steps_behind(repository, snapshots):
+    """What reads the steps in the journal behind the last of a database's snapshots."""
+    base, entry = snapshots[-1]
+    return partial(journal_steps, repository, entry["database"], base, entry["event"]["snapshot"])
+
+
+def journal_state(manifest, step, steps):
+    return State(manifest, step.commit, step.root, steps)
+
+
+def find_in_layers(repository, commit, manifests):
+    """The state of a step in the delta layers of some snapshots, or None. Snapshots share layers: each is read once."""
+    seen = set()
+    for manifest in manifests:
+        for layer in manifest["layers"][1:]:
+            name = tuple(layer["segments"])
+            if name not in seen and layer["first_commit"] <= commit <= layer["last_commit"]:
+                for step in layer_steps(repository, layer, manifest["page_size"]):
+                    if step.commit == commit:
+                        return State(manifest, commit, step.root)
+            seen.add(name)
+    return None
 
 
 # --- Test vectors --------------------------------------------------------------------------------------------------
@@ -772,6 +1087,7 @@ def vector_derived(vector):
         "pack_footer_key": keys.subkey("pack footer"),
         "index_key": keys.subkey("index"),
         "timeline_key": keys.subkey("timeline"),
+        "journal_key": keys.subkey("journal"),
         "public_key": public_key.public_bytes_raw(),
         "gear_blake3": blake3(gear).digest(),
     }
@@ -830,15 +1146,43 @@ def vector_layer(vector):
     before = MANY * vector["position"]
     data, page_count = bytes.fromhex(vector["segment"]), min(MANY, vector["page_count"] - before)
     runs = segment_runs(data, before + 1, page_count)
-    runs = [{"pages": pages, "chunk": chunk, "first": first} for chunk, first, pages in runs]
+    runs = [dict(zip(("chunk", "chunk_pages", "first", "pages"), run)) for run in runs]
     return {"first_page": before + 1, "runs": runs}
 
 
 def vector_timeline(vector):
     data = bytes.fromhex(vector["object"])
     entry = vector_keys(vector).entry(data, bytes.fromhex(vector["database_id"]), vector["sequence"])
-    manifest = entry.pop("event")["snapshot"]
-    return {"id": blake3(data).digest(), **entry, **manifest}
+    ((event, content),) = entry.pop("event").items()
+    return {"id": blake3(data).digest(), **entry, "event": event, **content}
+
+
+def decoded_steps(steps, vector):
+    """Steps with the hashes of the pages that their records make of the vector's pattern."""
+    page_size, pattern = vector["page_size"], bytes.fromhex(vector["below"])
+    below = (pattern * page_size)[:page_size]
+    decoded = []
+    for step in steps:
+        records = []
+        for page, kind, content in step.records:
+            made = changed_page(below if page <= step.low_page_count else bytes(page_size), kind, content)
+            records.append({"page": page, "kind": kind, "blake3": blake3(made).digest()})
+        decoded.append({**step._asdict(), "records": records})
+    return decoded
+
+
+def vector_delta(vector):
+    steps = delta_steps(bytes.fromhex(vector["segment"]), vector["page_size"])
+    return {"steps": decoded_steps(steps, vector)}
+
+
+def vector_journal(vector):
+    data, writer = bytes.fromhex(vector["object"]), bytes.fromhex(vector["writer"])
+    parts = vector_keys(vector).journal_object(data, writer, vector["sequence"])
+    for part in parts:
+        part["steps"] = decoded_steps(part_steps(part, vector["page_size"]), vector)
+        del part["segment"]
+    return {"parts": parts}
 
 
 VECTORS = {
@@ -853,6 +1197,8 @@ VECTORS = {
     "index": vector_index,
     "layer": vector_layer,
     "timeline": vector_timeline,
+    "delta": vector_delta,
+    "journal": vector_journal,
 }
 
 
@@ -894,10 +1240,11 @@ def utc(microseconds):
 
 
 def print_snapshots(repository, database):
-    for snapshot_id, entry in repository.timelines(database):
+    for snapshot_id, entry in repository.snapshots(database):
         manifest = entry["event"]["snapshot"]
-        fields = [snapshot_id.hex()[:8], entry["sequence"], entry["database"], utc(manifest["captured"])]
-        fields += [manifest["page_size"], manifest["page_count"], manifest["root"].hex()]
+        fields = [snapshot_id.hex()[:8], entry["sequence"], entry["database"], manifest["strategy"]]
+        fields += [manifest["commit"], utc(manifest["captured"]), manifest["page_size"], manifest["page_count"]]
+        fields += [manifest["root"].hex()]
         print(*fields, sep="\t")
 
 
@@ -907,8 +1254,9 @@ def arguments():
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("list").add_argument("--database")
     restoring = commands.add_parser("restore")
-    restoring.add_argument("snapshot", help="first hexadecimal digits of its id, or latest")
+    restoring.add_argument("snapshot", nargs="?", help="first hexadecimal digits of its id, or latest: the newest state")
     restoring.add_argument("target", type=Path)
+    restoring.add_argument("--commit", type=int, metavar="N", help="instead of a snapshot: the state of that number")
     restoring.add_argument("--database")
     return parser.parse_args()
 
@@ -930,8 +1278,15 @@ def run(options):
     if options.command == "list":
         print_snapshots(repository, options.database)
     else:
-        entry = find_snapshot(repository, options.snapshot, options.database)
-        restore(repository, entry["event"]["snapshot"], options.target)
+        if (options.snapshot is None) == (options.commit is None):
+            raise Usage("give a snapshot or --commit")
+        if options.commit is not None:
+            state = find_commit(repository, options.commit, options.database)
+        elif options.snapshot == "latest":
+            state = find_latest(repository, options.database)
+        else:
+            state = find_snapshot(repository, options.snapshot, options.database)
+        restore(repository, state, options.target)
 
 
 def main():

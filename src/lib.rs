@@ -26,7 +26,8 @@
 //! | [`store`] | the `Store` trait; local folder, OpenDAL; local state |
 //! | [`source`] | capture of a live database |
 //! | [`repo`] | opening, packing, index, timelines, reading images |
-//! | [`ops`] | snapshot, restore, check, stats |
+//! | [`ops`] | snapshot, restore, log, compact, check, stats |
+//! | [`daemon`] | `watch`: every commit, as it happens |
 //! | [`cli`] | commands, output, exit codes, hints |
 //!
 //! # Invariants
@@ -46,6 +47,7 @@
 //!
 //! ```text
 //! cli
+//! daemon
 //! ops
 //! repo
 //! store   source          I/O; siblings don't import each other
@@ -59,6 +61,7 @@ pub mod base;
 pub mod chunk;
 pub mod cli;
 pub mod crypto;
+pub mod daemon;
 pub mod format;
 pub mod monitor;
 pub mod ops;

@@ -56,6 +56,52 @@ fn expect_members(object: &serde_json::Value, expected: &[&str]) {
     assert_eq!(found, expected);
 }
 
+/// Members of a snapshot that was taken.
+const TAKEN: [&str; 23] = [
+    "id",
+    "database",
+    "sequence",
+    "commit",
+    "lineage",
+    "strategy",
+    "tier",
+    "reasons",
+    "changed_pages",
+    "layers",
+    "source",
+    "captured",
+    "tags",
+    "journal_mode",
+    "page_size",
+    "page_count",
+    "image_bytes",
+    "blake3",
+    "new_chunks",
+    "new_packs",
+    "new_pack_bytes",
+    "new_index_bytes",
+    "seconds",
+];
+
+/// Members of a snapshot in a listing.
+const LISTED: [&str; 15] = [
+    "id",
+    "database",
+    "sequence",
+    "strategy",
+    "captured",
+    "host",
+    "source",
+    "tags",
+    "tool",
+    "journal_mode",
+    "page_size",
+    "page_count",
+    "image_bytes",
+    "blake3",
+    "added_bytes",
+];
+
 #[test]
 fn json_is_as_documented() {
     let scratch = Scratch::new();
@@ -66,63 +112,43 @@ fn json_is_as_documented() {
 
     let taken = expect_document(&run(&["snapshot", "a.db", "--tag", "t"]), "continuum.snapshot/1", &["snapshots"]);
     let taken = &taken["snapshots"][0];
-    expect_members(
-        taken,
-        &[
-            "id",
-            "database",
-            "sequence",
-            "strategy",
-            "source",
-            "captured",
-            "tags",
-            "journal_mode",
-            "page_size",
-            "page_count",
-            "image_bytes",
-            "blake3",
-            "new_chunks",
-            "new_packs",
-            "new_pack_bytes",
-            "new_index_bytes",
-            "seconds",
-        ],
-    );
+    expect_members(taken, &TAKEN);
     let list = expect_document(&run(&["snapshots"]), "continuum.snapshots/1", &["snapshots", "faults"]);
     let listed = &list["snapshots"][0];
-    expect_members(
-        listed,
-        &[
-            "id",
-            "database",
-            "sequence",
-            "strategy",
-            "captured",
-            "host",
-            "source",
-            "tags",
-            "tool",
-            "journal_mode",
-            "page_size",
-            "page_count",
-            "image_bytes",
-            "blake3",
-            "added_bytes",
-        ],
-    );
+    expect_members(listed, &LISTED);
     for member in ["id", "database", "sequence", "captured", "blake3", "tags", "image_bytes"] {
         assert_eq!(taken[member], listed[member], "{member}");
     }
     assert_eq!(listed["blake3"], hash_of(&scratch.path("a.db")));
 
-    let members =
-        ["snapshot", "database", "captured", "target", "bytes", "blake3", "integrity_checked", "set_aside", "seconds"];
+    let members = [
+        "snapshot",
+        "database",
+        "commit",
+        "captured",
+        "target",
+        "bytes",
+        "written_bytes",
+        "blake3",
+        "integrity_checked",
+        "set_aside",
+        "seconds",
+    ];
     let restored = expect_document(&run(&["restore", "--to", "b.db"]), "continuum.restore/1", &members);
     assert_eq!(restored["blake3"], listed["blake3"]);
     let members = ["faults", "snapshots", "packs", "chunks", "read_bytes", "unlisted_packs", "unlisted_pack_bytes"];
     expect_document(&run(&["check", "--read-data"]), "continuum.check/1", &members);
-    let members =
-        ["databases", "chunks", "packs", "pack_bytes", "index_bytes", "timeline_bytes", "stored_bytes", "image_bytes"];
+    let members = [
+        "databases",
+        "chunks",
+        "packs",
+        "pack_bytes",
+        "index_bytes",
+        "timeline_bytes",
+        "journal_bytes",
+        "stored_bytes",
+        "image_bytes",
+    ];
     let stats = expect_document(&run(&["stats"]), "continuum.stats/1", &members);
     expect_members(&stats["databases"][0], &["name", "snapshots", "image_bytes", "latest_bytes"]);
 

@@ -4,12 +4,17 @@
 //! `cargo test --test frozen -- --ignored make_frozen` made them; it refuses to replace one. A later format gets folders beside them.
 
 mod program;
+#[path = "program/watch.rs"]
+mod watch;
 
 use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::Duration;
 
 use program::{PASSWORD, Place, add_rows, make_database};
 use rusqlite::Connection;
 use serde_json::{Map, Value, json};
+use watch::Watch;
 
 /// What a snapshot must still say. Times and hosts are left to the manifest.
 const FIELDS: &[&str] =
@@ -19,14 +24,19 @@ fn frozen(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/frozen").join(name)
 }
 
-/// A copy of a frozen repository to work on, and its snapshots as expected.
-fn thaw(name: &str) -> (Place, Vec<Value>) {
+/// What a state must still say. Times and sizes are left to the log.
+const STATE_FIELDS: &[&str] = &["database", "commit", "kind", "page_count", "blake3"];
+
+/// A copy of a frozen repository to work on, and its snapshots and states as expected.
+fn thaw(name: &str) -> (Place, Vec<Value>, Vec<Value>) {
     let place = Place::new();
     copy(&frozen(name), &place.path("repository"));
     let expected = std::fs::read(frozen("expected.json")).expect("what is expected");
     let expected: Value = serde_json::from_slice(&expected).expect("JSON");
     assert_eq!(expected["password"], PASSWORD);
-    (place, expected["repositories"][name].as_array().expect("a list of snapshots").clone())
+    let expected = &expected["repositories"][name];
+    let list = |field: &str| expected[field].as_array().expect("a list").clone();
+    (place, list("snapshots"), list("states"))
 }
 
 fn copy(from: &Path, to: &Path) {
@@ -44,14 +54,24 @@ fn copy(from: &Path, to: &Path) {
 
 /// The repository's snapshots with the fields of [`FIELDS`], in the order of their ids.
 fn listed(place: &Place) -> Vec<Value> {
-    let listing = place.json(&["snapshots"]);
-    assert_eq!(listing["faults"], json!([]));
-    let fields = |snapshot: &Value| -> Value {
-        FIELDS.iter().map(|&field| (field.to_owned(), snapshot[field].clone())).collect::<Map<_, _>>().into()
-    };
-    let mut snapshots: Vec<Value> = listing["snapshots"].as_array().expect("a list").iter().map(fields).collect();
+    let mut snapshots = list(place, "snapshots", "snapshots", FIELDS);
     snapshots.sort_by_key(|snapshot| id(snapshot).to_owned());
     snapshots
+}
+
+/// The repository's states with the fields of [`STATE_FIELDS`], in the order of the log.
+fn states(place: &Place) -> Vec<Value> {
+    list(place, "log", "points", STATE_FIELDS)
+}
+
+/// What a command lists, with these fields.
+fn list(place: &Place, command: &str, member: &str, fields: &[&str]) -> Vec<Value> {
+    let listing = place.json(&[command]);
+    assert_eq!(listing["faults"], json!([]));
+    let chosen = |item: &Value| -> Value {
+        fields.iter().map(|&field| (field.to_owned(), item[field].clone())).collect::<Map<_, _>>().into()
+    };
+    listing[member].as_array().expect("a list").iter().map(chosen).collect()
 }
 
 fn id(snapshot: &Value) -> &str {
@@ -59,25 +79,46 @@ fn id(snapshot: &Value) -> &str {
 }
 
 fn check_program(name: &str) {
-    let (place, expected) = thaw(name);
+    let (place, expected, expected_states) = thaw(name);
     assert_eq!(listed(&place), expected);
+    assert_eq!(states(&place), expected_states);
     for snapshot in &expected {
-        let image = place.restored(id(snapshot));
-        assert_eq!(snapshot["blake3"], blake3::hash(&image).to_hex().as_str());
+        check_image(snapshot, &place.restored(id(snapshot)));
     }
+    check_states(&place, &expected_states, |database, commit, target| {
+        place.continuum(&["restore", "--commit", commit, "--name", database, "--to", target]);
+    });
     place.continuum(&["check", "--read-data"]);
 }
 
 fn check_reader(name: &str) {
-    let (place, expected) = thaw(name);
+    let (place, expected, expected_states) = thaw(name);
     let list = String::from_utf8(place.reader(&["list"])).expect("text");
     assert_eq!(list.lines().count(), expected.len());
     for snapshot in &expected {
         let root = snapshot["blake3"].as_str().expect("a hash");
         let line = list.lines().find(|line| line.starts_with(&id(snapshot)[..8])).expect("the snapshot is listed");
         assert!(line.ends_with(root), "{line}");
-        assert_eq!(root, blake3::hash(&place.read_by_python(id(snapshot))).to_hex().as_str());
+        check_image(snapshot, &place.read_by_python(id(snapshot)));
     }
+    check_states(&place, &expected_states, |database, commit, target| {
+        place.reader(&["restore", "--commit", commit, target, "--database", database]);
+    });
+}
+
+/// Restores each state by its number with `restore`, which gets the database, the number and the path to restore to.
+fn check_states(place: &Place, states: &[Value], restore: impl Fn(&str, &str, &str)) {
+    for (nth, state) in states.iter().enumerate() {
+        let target = place.path(&format!("state-{nth}.db"));
+        let database = state["database"].as_str().expect("a name");
+        restore(database, &state["commit"].to_string(), target.to_str().expect("a path of UTF-8"));
+        check_image(state, &std::fs::read(target).expect("the restored file"));
+    }
+}
+
+/// The image of a snapshot or a state has the hash that is expected.
+fn check_image(expected: &Value, image: &[u8]) {
+    assert_eq!(expected["blake3"], blake3::hash(image).to_hex().as_str(), "{expected}");
 }
 
 #[test]
@@ -100,21 +141,58 @@ fn version_1_with_chacha20_poly1305_is_read_by_python() {
     check_reader("v1-chacha");
 }
 
-/// Snapshots of a database that grows, one a codec.
-fn take_snapshots(place: &Place, name: &str, rows: u32, codecs: &[&str]) {
+/// A snapshot of a database, tagged with how it is taken.
+fn take_snapshot(place: &Place, path: &Path, strategy: &str, codec: &str) {
+    let path = path.to_str().expect("a path of UTF-8");
+    let options = ["--strategy", strategy, "--compression", codec, "--tag", strategy, "--tag", codec];
+    let taken = place.json(&[&["snapshot"], &options[..], &[path]].concat());
+    assert_eq!(taken["snapshots"][0]["strategy"], strategy);
+}
+
+fn change(path: &Path, sql: &str) {
+    Connection::open(path).expect("the database").execute_batch(sql).expect("a change");
+}
+
+/// Snapshots of every strategy and with every codec, of a database that grows and shrinks.
+fn freeze_snapshots(place: &Place, name: &str, rows: u32) {
     let path = place.path(&format!("{name}.db"));
     make_database(&path, 4096, rows);
-    for (nth, codec) in (1..).zip(codecs) {
-        place.continuum(&[
-            "snapshot".as_ref(),
-            "--tag".as_ref(),
-            codec.as_ref(),
-            "--compression".as_ref(),
-            codec.as_ref(),
-            path.as_os_str(),
-        ]);
-        add_rows(&Connection::open(&path).expect("the database"), 1000 * nth, rows / 4);
-    }
+    take_snapshot(place, &path, "full", "zstd");
+    change(&path, "UPDATE note SET title = 'changed' WHERE id = 3");
+    take_snapshot(place, &path, "incremental", "gzip");
+    add_rows(&Connection::open(&path).expect("the database"), 1000, rows / 4);
+    take_snapshot(place, &path, "incremental", "lz4");
+    change(&path, "DELETE FROM note WHERE id > 1001; VACUUM");
+    take_snapshot(place, &path, "incremental", "none");
+    change(&path, "UPDATE note SET title = 'again' WHERE id = 5");
+    take_snapshot(place, &path, "differential", "zstd");
+    add_rows(&Connection::open(&path).expect("the database"), 2000, rows / 8);
+    take_snapshot(place, &path, "incremental", "zstd");
+    place.continuum(&["compact", name]);
+    change(&path, "UPDATE note SET title = 'anew' WHERE id = 6");
+    take_snapshot(place, &path, "incremental", "zstd");
+    place.continuum(&["compact", name, "--full"]);
+}
+
+/// Commits that one watcher captured and folded, and others that one captured which was killed.
+fn freeze_commits(place: &Place, name: &str, rows: u32) {
+    let path = place.path(&format!("{name}.db"));
+    make_database(&path, 1024, rows);
+    let writer = Connection::open(&path).expect("the database");
+    writer.execute_batch("PRAGMA journal_mode = wal").expect("WAL mode");
+    let watched = |first: u32| {
+        let watch = Watch::new(place, &path);
+        watch.await_commit(name, first.into());
+        for nth in first..first + 3 {
+            writer.execute("UPDATE note SET title = 'watched' WHERE id = ?", [nth]).expect("a change");
+            // Commits that follow each other at once may be captured as one.
+            sleep(Duration::from_millis(200));
+        }
+        watch.await_commit(name, u64::from(first) + 3);
+        watch
+    };
+    watched(1).stop();
+    watched(4).kill();
 }
 
 #[test]
@@ -126,13 +204,13 @@ fn make_frozen() {
         let place = Place::new();
         place.continuum(&["init", "--cipher", cipher, "--kdf-memory-mib", "1", "--kdf-passes", "1"]);
         if name == "v1" {
-            take_snapshots(&place, "notes", 60, &["zstd", "gzip", "lz4"]);
-            take_snapshots(&place, "second", 8, &["zstd"]);
+            freeze_snapshots(&place, "notes", 60);
+            freeze_commits(&place, "watched", 8);
         } else {
-            take_snapshots(&place, "tiny", 8, &["zstd"]);
+            freeze_snapshots(&place, "tiny", 16);
         }
         copy(&place.path("repository"), &frozen(name));
-        expected.insert(name.to_owned(), listed(&place).into());
+        expected.insert(name.to_owned(), json!({ "snapshots": listed(&place), "states": states(&place) }));
     }
     let expected = json!({ "password": PASSWORD, "repositories": expected });
     let text = serde_json::to_string_pretty(&expected).expect("JSON") + "\n";

@@ -100,6 +100,10 @@ id!(
     SlotId, 8, "key slot"
 );
 id!(
+    /// The random name of a watcher's journal.
+    WriterId, 16, "writer id"
+);
+id!(
     /// The BLAKE3 hash of a database image: what `b3sum` prints for the restored file.
     ImageRoot, 32, "image root"
 );

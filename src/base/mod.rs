@@ -5,5 +5,6 @@
 pub mod clock;
 pub mod entropy;
 pub mod id;
+pub mod image_tree;
 pub mod page;
 pub mod units;

@@ -13,11 +13,14 @@ use crate::base::entropy::{Entropy, OsEntropy};
 use crate::base::id::to_hex;
 use crate::chunk::codec::Compression;
 use crate::ops::restore::{RestoreOptions, restore};
-use crate::ops::snapshot::{SnapshotOptions, SnapshotSummary, snapshot};
+use crate::ops::snapshot::{Choice, SnapshotOptions, SnapshotSummary, snapshot};
 use crate::ops::snapshots::Snapshot;
-use crate::repo::{self, Environment, InitOptions, Repository};
+use crate::repo::chunk_reader::ChunkReader;
+use crate::repo::index::Index;
+use crate::repo::{self, Environment, InitOptions, Repository, RepositoryError};
 use crate::source::CaptureOptions;
 use crate::store::local::LocalStore;
+use crate::store::state::LocalState;
 
 use super::error::{CliError, DONE};
 use super::output;
@@ -103,8 +106,9 @@ impl Demo<'_> {
         let entropy: &dyn Entropy = &OsEntropy;
         let password = SecretString::from(to_hex(&entropy.bytes::<16>()));
         let store = Arc::new(LocalStore::new(self.folder.join("repository")));
-        // What the demo did is nothing to remember.
-        let environment = Environment { state: None, ..environment() };
+        // What the demo did is nothing to remember afterwards.
+        let state = Some(LocalState::new(self.folder.join("state")));
+        let environment = Environment { state, ..environment() };
         let repository = repo::init(store, &password, InitOptions::default(), environment)?;
         self.say("Made an encrypted repository.");
         Ok(repository)
@@ -113,26 +117,31 @@ impl Demo<'_> {
     fn snapshot(&self, repository: &Repository, what: &str, path: &Path) -> Result<Snapshot, CliError> {
         let options = SnapshotOptions {
             name: "demo".into(),
+            choice: Choice::Auto,
             tags: Vec::new(),
             host: "demo".into(),
             compression: Compression::default(),
             verify: true,
             capture: CaptureOptions::default(),
+            take_over: false,
         };
-        let SnapshotSummary { id, sequence, manifest, written } =
-            snapshot(repository, path, options, &self.session.monitor())?;
+        let SnapshotSummary { id, sequence, manifest, written, .. } =
+            snapshot(repository, path, &options, &self.session.monitor())?;
         self.say(format!(
             "{what} database: {} read, {} stored, as {:.8}.",
             output::bytes(manifest.image_bytes()),
             output::bytes(written.pack_bytes + written.index_bytes),
             id.to_string(),
         ));
-        Ok(Snapshot { id, database: "demo".into(), sequence, manifest })
+        Ok(Snapshot { id, database: "demo".into(), sequence, manifest, journal: Arc::default() })
     }
 
     fn restore(&self, repository: &Repository, snapshot: &Snapshot, to: &Path, what: &str) -> Result<(), CliError> {
         let options = RestoreOptions { force: false, integrity_check: None, aside_suffix: String::new() };
-        let summary = restore(repository, snapshot, to, &options, &self.session.monitor())?;
+        let monitor = self.session.monitor();
+        let index = Index::load_reporting(repository, &monitor).map_err(RepositoryError::from)?;
+        let reader = ChunkReader::new(repository, &index);
+        let summary = restore(repository, &reader, &snapshot.state(), to, &options, &monitor)?;
         self.say(format!("Restored {what}: {}.", output::bytes(summary.bytes)));
         Ok(())
     }

@@ -6,6 +6,7 @@ use serde_json::json;
 
 use crate::format::FormatError;
 use crate::monitor::Cancelled;
+use crate::ops::points::FindError;
 use crate::ops::restore::RestoreError;
 use crate::ops::snapshot::SnapshotError;
 use crate::ops::snapshots::SelectError;
@@ -106,6 +107,17 @@ impl From<RepositoryError> for CliError {
                     "nothing is lost; run the snapshot again, and let one process at a time back up a database".into(),
                 ),
             ),
+            RepositoryError::BeingCaptured { .. } => (
+                FAILED,
+                Some("`continuum status` shows a watcher; a watched database needs no scheduled snapshots".into()),
+            ),
+            RepositoryError::WatchedElsewhere { .. } => (
+                FAILED,
+                Some("stop that watcher first; if its machine is gone for good, --take-over ends its part and goes on from here".into()),
+            ),
+            RepositoryError::LocalState(_) => {
+                (FAILED, Some("$XDG_STATE_HOME/continuum (~/.local/state/continuum) must be writable for this user".into()))
+            }
             RepositoryError::Cancelled(_) => (INTERRUPTED, None),
             RepositoryError::NoSlots { .. } => {
                 (DAMAGE, Some("restore the folder `keys` from a copy of the repository".into()))
@@ -193,6 +205,10 @@ impl From<RestoreError> for CliError {
                 FAILED,
                 Some("choose another target, or use --force to set aside what stands there; nothing is deleted"),
             ),
+            RestoreError::NothingThere(_) => (FAILED, Some("leave out --in-place to make a new file")),
+            RestoreError::InUse(_) => {
+                (FAILED, Some("stop the application first, or restore to another file and let it switch over"))
+            }
             RestoreError::WrongRoot { .. } => (DAMAGE, Some("`continuum check --read-data` looks for the damage")),
             RestoreError::Integrity(_) | RestoreError::Sqlite(_) => (
                 DAMAGE,
@@ -212,9 +228,27 @@ impl From<SelectError> for CliError {
         let hint = match &error {
             SelectError::SeveralDatabases(_) => "name one with --name, or give a snapshot's id",
             SelectError::Ambiguous { .. } => "give more digits of the id",
+            SelectError::NoCommit { .. } | SelectError::NothingBefore { .. } => {
+                "`continuum log` lists all restore points"
+            }
             SelectError::None(_) | SelectError::NoMatch(_) => "`continuum snapshots` lists what is there",
         };
         Self { error: error.into(), code: FAILED, hint: Some(hint.to_owned()) }
+    }
+}
+
+impl From<FindError> for CliError {
+    fn from(error: FindError) -> Self {
+        match error {
+            FindError::Select(error) => error.into(),
+            FindError::Repository(error) => error.into(),
+        }
+    }
+}
+
+impl From<Fault> for CliError {
+    fn from(fault: Fault) -> Self {
+        RepositoryError::from(fault).into()
     }
 }
 

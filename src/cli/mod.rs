@@ -3,10 +3,12 @@
 //! This is the edge: environment, terminal, clock and entropy are read here and handed down.
 
 mod check;
+mod compact;
 mod demo;
 mod error;
 mod init;
 mod key;
+mod log;
 mod output;
 mod password;
 mod progress;
@@ -15,8 +17,10 @@ mod session;
 mod snapshot;
 mod snapshots;
 mod stats;
+mod status;
 mod time;
 mod version;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -72,10 +76,18 @@ enum Command {
     Init(init::InitArguments),
     /// Take a snapshot of one or more databases, live ones too
     Snapshot(snapshot::SnapshotArguments),
+    /// Capture every commit of databases as it happens, until stopped
+    Watch(watch::WatchArguments),
+    /// Show what watchers of the repository are doing
+    Status,
     /// List snapshots
     Snapshots(snapshots::SnapshotsArguments),
-    /// Restore a snapshot into a file, proved by its hash
+    /// List restore points: snapshots and captured commits
+    Log(log::LogArguments),
+    /// Restore a state into a file, proved by its hash
     Restore(restore::RestoreArguments),
+    /// Fold the layers of a database's newest state, inside the repository
+    Compact(compact::CompactArguments),
     /// Look for damage, loss and manipulation
     Check(check::CheckArguments),
     /// Count what the repository holds
@@ -127,8 +139,12 @@ fn run(cli: Cli) -> Result<u8, CliError> {
     match cli.command {
         Command::Init(arguments) => init::run(&session, arguments),
         Command::Snapshot(arguments) => snapshot::run(&session, arguments),
+        Command::Watch(arguments) => watch::run(&session, &arguments),
+        Command::Status => status::run(&session),
         Command::Snapshots(arguments) => snapshots::run(&session, arguments),
+        Command::Log(arguments) => log::run(&session, &arguments),
         Command::Restore(arguments) => restore::run(&session, arguments),
+        Command::Compact(arguments) => compact::run(&session, &arguments),
         Command::Check(arguments) => check::run(&session, arguments),
         Command::Stats => stats::run(&session),
         Command::Key(command) => key::run(&session, command),

@@ -60,6 +60,7 @@ impl TerminalMonitor {
 fn title(phase: Phase) -> &'static str {
     match phase {
         Phase::Snapshot => "reading",
+        Phase::Scan => "comparing",
         Phase::Restore => "restoring",
         Phase::Prove => "proving",
         Phase::CheckData => "checking data",

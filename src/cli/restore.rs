@@ -1,13 +1,17 @@
 //! `continuum restore`
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::monitor::{Event, Monitor};
-use crate::ops::restore::{RestoreOptions, restore};
-use crate::ops::snapshots::{Selector, Snapshot, select, snapshots};
+use crate::ops::points::{self, Found, Selector};
+use crate::ops::restore::{RestoreOptions, RestoreSummary, restore, restore_in_place};
+use crate::ops::snapshots::snapshots;
+use crate::repo::chunk_reader::ChunkReader;
+use crate::repo::index::Index;
+use crate::repo::stack_reader::State;
 use crate::repo::{Fault, Repository, RepositoryError};
 
 use super::error::{CliError, DONE};
@@ -17,16 +21,25 @@ use super::{output, time};
 /// Options of `restore`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The file is written beside the target, compared with the snapshot's BLAKE3 hash, synced, and only then gets the target's name.
+The file is written beside the target, compared with the state's BLAKE3 hash, synced, and only then gets the target's name.
 
 Examples:
   continuum -r /backup/repo restore latest --to /tmp/orders.db
-  continuum -r /backup/repo restore 1a2b3c4d --to ./orders.db --force
+  continuum -r /backup/repo restore --at \"10 minutes ago\" --to /tmp/orders.db
+  continuum -r /backup/repo restore --at 2026-11-23T14:30:00Z --to /tmp/orders.db
+  continuum -r /backup/repo restore --commit 4711 --name orders --to /tmp/orders.db
+  continuum -r /backup/repo restore 1a2b3c4d --in-place --to /var/lib/app/orders.db
   b3sum /tmp/orders.db       # prints the hash that restore printed")]
 pub struct RestoreArguments {
     /// A snapshot's id or the beginning of it, or `latest`
     #[arg(default_value = "latest")]
     snapshot: String,
+    /// The newest state that was captured by then: a time, a date, or like "10 minutes ago"
+    #[arg(long, value_name = "TIME", conflicts_with_all = ["snapshot", "commit"])]
+    at: Option<String>,
+    /// The state of that number, as `continuum log` lists it
+    #[arg(long, value_name = "N", conflicts_with = "snapshot")]
+    commit: Option<u64>,
     /// The file to restore to
     #[arg(long, value_name = "PATH")]
     to: PathBuf,
@@ -36,77 +49,109 @@ pub struct RestoreArguments {
     /// Set aside what stands at the target (renamed, not deleted)
     #[arg(long)]
     force: bool,
+    /// Write into the database that stands at the target, and only those pages that differ; refused while a process has it open
+    #[arg(long, conflicts_with = "force")]
+    in_place: bool,
     /// Run SQLite's integrity check on the result [default: up to 1 GiB]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     integrity_check: Option<bool>,
 }
 
-/// Restores a snapshot.
+/// Restores a state.
 pub fn run(session: &Session, arguments: RestoreArguments) -> Result<u8, CliError> {
     let repository = session.open()?;
     let monitor = session.monitor();
-    let snapshot = find(&repository, &arguments, &monitor)?;
+    let index = Index::load_reporting(&repository, &monitor).map_err(RepositoryError::from)?;
+    let reader = ChunkReader::new(&repository, &index);
+    let Found { database, state } = find_state(&repository, &reader, &arguments, &monitor)?;
     let options = RestoreOptions {
         force: arguments.force,
         integrity_check: arguments.integrity_check,
         aside_suffix: format!("replaced-{}", time::compact(repository.environment().clock.now())),
     };
     let before_s = session.elapsed_s();
-    let summary = restore(&repository, &snapshot, &arguments.to, &options, &monitor)?;
+    let summary = if arguments.in_place {
+        restore_in_place(&repository, &reader, &state, &arguments.to, &options, &monitor)?
+    } else {
+        restore(&repository, &reader, &state, &arguments.to, &options, &monitor)?
+    };
     let seconds = session.elapsed_s() - before_s;
     if session.json() {
-        let aside = summary
-            .set_aside
-            .iter()
-            .map(|(from, to)| json!({ "from": from.display().to_string(), "to": to.display().to_string() }));
-        session.print_json(
-            "continuum.restore/1",
-            json!({
-                "snapshot": snapshot.id.to_string(),
-                "database": snapshot.database,
-                "captured": time::utc(snapshot.manifest.captured),
-                "target": arguments.to.display().to_string(),
-                "bytes": summary.bytes,
-                "blake3": summary.root.to_string(),
-                "integrity_checked": summary.integrity_checked,
-                "set_aside": aside.collect::<Vec<_>>(),
-                "seconds": seconds,
-            }),
-        );
+        session.print_json("continuum.restore/1", document(&summary, &database, &state, &arguments.to, seconds));
     } else if !session.quiet() {
-        for (from, to) in &summary.set_aside {
-            output::line(format!("set aside {} as {}", from.display(), to.display()));
-        }
-        let rate = output::bytes((summary.bytes as f64 / seconds.max(1e-3)) as u64);
-        output::line(format!(
-            "restored {} from snapshot {:.8} of {}, captured {}\n  wrote   {} in {seconds:.1} s ({rate}/s)\n  blake3  {}  (as captured)\n  SQLite  {}",
-            arguments.to.display(),
-            snapshot.id.to_string(),
-            snapshot.database,
-            time::local(snapshot.manifest.captured),
-            output::bytes(summary.bytes),
-            summary.root,
-            if summary.integrity_checked { "integrity_check: ok" } else { "integrity_check not run" },
-        ));
+        output::print(&describe(&summary, &database, &state, &arguments.to, seconds));
     }
     Ok(DONE)
 }
 
-/// Damage elsewhere in the timelines is said and does not keep a snapshot from being restored by its id. `latest` is refused: a newer one may be missing.
-fn find(repository: &Repository, arguments: &RestoreArguments, monitor: &dyn Monitor) -> Result<Snapshot, CliError> {
-    let selector = match arguments.snapshot.as_str() {
-        "latest" => Selector::Latest,
-        prefix => Selector::Prefix(prefix.to_ascii_lowercase()),
+fn document(summary: &RestoreSummary, database: &str, state: &State, to: &Path, seconds: f64) -> Value {
+    let aside = summary
+        .set_aside
+        .iter()
+        .map(|(from, to)| json!({ "from": from.display().to_string(), "to": to.display().to_string() }));
+    json!({
+        "snapshot": state.snapshot.to_string(),
+        "database": database,
+        "commit": state.commit,
+        "captured": time::utc(state.captured),
+        "target": to.display().to_string(),
+        "bytes": summary.bytes,
+        "written_bytes": summary.written_bytes,
+        "blake3": summary.root.to_string(),
+        "integrity_checked": summary.integrity_checked,
+        "set_aside": aside.collect::<Vec<_>>(),
+        "seconds": seconds,
+    })
+}
+
+fn describe(summary: &RestoreSummary, database: &str, state: &State, to: &Path, seconds: f64) -> String {
+    let mut text = String::new();
+    for (from, to) in &summary.set_aside {
+        text += &format!("set aside {} as {}\n", from.display(), to.display());
+    }
+    let rate = output::bytes((summary.bytes as f64 / seconds.max(1e-3)) as u64);
+    let in_place = if summary.written_bytes < summary.bytes {
+        format!(", {} of it written in place", output::bytes(summary.written_bytes))
+    } else {
+        String::new()
+    };
+    text + &format!(
+        "restored {} from commit {} of {database} (snapshot {:.8}), captured {}\n  wrote   {} in {seconds:.1} s ({rate}/s){in_place}\n  blake3  {}  (as captured)\n  SQLite  {}\n",
+        to.display(),
+        state.commit,
+        state.snapshot.to_string(),
+        time::local(state.captured),
+        output::bytes(summary.bytes),
+        summary.root,
+        if summary.integrity_checked { "integrity_check: ok" } else { "integrity_check not run" },
+    )
+}
+
+/// Damage elsewhere in the timelines is said and does not keep a state from being restored by id or number. `latest` and a time are refused: a state that they mean may be missing.
+fn find_state(
+    repository: &Repository,
+    reader: &ChunkReader<'_>,
+    arguments: &RestoreArguments,
+    monitor: &dyn Monitor,
+) -> Result<Found, CliError> {
+    let selector = match (&arguments.at, arguments.commit, arguments.snapshot.as_str()) {
+        (Some(text), _, _) => {
+            let now = repository.environment().clock.now();
+            Selector::At(time::parse(text, now).map_err(|error| CliError::usage(format!("--at {error}")))?)
+        }
+        (_, Some(commit), _) => Selector::Commit(commit),
+        (_, _, "latest") => Selector::Latest,
+        (_, _, prefix) => Selector::Prefix(prefix.to_ascii_lowercase()),
     };
     let (found, mut faults) = snapshots(repository, arguments.name.as_deref())?;
-    if selector == Selector::Latest && !faults.is_empty() {
+    if matches!(selector, Selector::Latest | Selector::At(_)) && !faults.is_empty() {
         let error = CliError::from(RepositoryError::from(faults.remove(0)));
         return Err(error.with_hint(
-            "the timeline is damaged, so the latest snapshot may be missing: choose one that `continuum snapshots` lists, by its id",
+            "the timeline is damaged, so the state that is meant may be missing: choose a snapshot that `continuum snapshots` lists, by its id",
         ));
     }
     for fault in faults.iter().map(Fault::describe) {
         monitor.event(Event::Notice(fault));
     }
-    Ok(select(found, &selector, arguments.name.as_deref())?)
+    Ok(points::find(reader, found, &selector, arguments.name.as_deref())?)
 }

@@ -108,6 +108,11 @@ pub fn environment() -> Environment {
     }
 }
 
+/// This machine's name.
+pub fn host() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
 /// `$XDG_STATE_HOME/continuum`, or `~/.local/state/continuum` (XDG Base Directory Specification 0.8; relative paths do not count).
 fn state_folder() -> Option<PathBuf> {
     let absolute = |variable: &str| std::env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute());

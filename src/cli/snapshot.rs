@@ -9,12 +9,12 @@ use serde_json::{Value, json};
 use crate::chunk::codec::Compression;
 use crate::format::manifest::{MAX_TAGS, is_tag};
 use crate::format::name::is_database_name;
-use crate::ops::snapshot::{SnapshotOptions, SnapshotSummary, snapshot};
+use crate::ops::snapshot::{Choice, SnapshotOptions, SnapshotSummary, snapshot};
 use crate::repo::Repository;
 use crate::source::CaptureOptions;
 
 use super::error::{CliError, DONE};
-use super::session::Session;
+use super::session::{self, Session};
 use super::{output, time};
 
 /// Options of `snapshot`.
@@ -38,7 +38,7 @@ pub struct SnapshotArguments {
     #[arg(long = "tag", value_name = "TAG")]
     tags: Vec<String>,
     /// What to store
-    #[arg(long, value_enum, default_value_t = StrategyArgument::Full)]
+    #[arg(long, value_enum, default_value_t = StrategyArgument::Auto)]
     strategy: StrategyArgument,
     /// Codec; chunks that it does not shrink are stored plain
     #[arg(long, value_enum, default_value_t = Codec::Zstd)]
@@ -52,12 +52,32 @@ pub struct SnapshotArguments {
     /// How long to wait for a lock that another process holds, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     busy_timeout: u32,
+    /// Go on although a watcher on another machine did not end; its later commits are ignored
+    #[arg(long)]
+    take_over: bool,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum StrategyArgument {
+    /// Incremental where there is something to build on, else full
+    Auto,
     /// Every page, read anew; only what is new is stored
     Full,
+    /// What changed since the last full
+    Differential,
+    /// What changed since the last restore point of any kind
+    Incremental,
+}
+
+impl From<StrategyArgument> for Choice {
+    fn from(argument: StrategyArgument) -> Self {
+        match argument {
+            StrategyArgument::Auto => Self::Auto,
+            StrategyArgument::Full => Self::Full,
+            StrategyArgument::Differential => Self::Differential,
+            StrategyArgument::Incremental => Self::Incremental,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -85,18 +105,6 @@ impl SnapshotArguments {
         }
     }
 
-    fn name_of(&self, database: &Path) -> Result<String, CliError> {
-        let stem = database.file_stem().map(|stem| stem.to_string_lossy().into_owned());
-        let name = self.name.clone().or(stem).unwrap_or_default();
-        if is_database_name(&name) {
-            return Ok(name);
-        }
-        Err(CliError::usage(format!(
-            "{name:?} is no name for a database: 1 to 255 bytes without `/` and control characters expected"
-        ))
-        .with_hint("choose another with --name"))
-    }
-
     /// Everything that can be wrong with the arguments is said before anything is done.
     fn plan(&self) -> Result<Vec<(PathBuf, SnapshotOptions)>, CliError> {
         if self.name.is_some() && self.databases.len() > 1 {
@@ -108,18 +116,19 @@ impl SnapshotArguments {
             ));
         }
         let compression = self.compression()?;
-        let StrategyArgument::Full = self.strategy;
         let options = |name| SnapshotOptions {
             name,
+            choice: self.strategy.into(),
             tags: self.tags.clone(),
-            host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+            host: session::host(),
             compression,
             verify: !self.no_verify,
             capture: CaptureOptions { busy_timeout: Duration::from_secs(self.busy_timeout.into()) },
+            take_over: self.take_over,
         };
         let mut plan: Vec<(PathBuf, SnapshotOptions)> = Vec::new();
         for database in &self.databases {
-            let name = self.name_of(database)?;
+            let name = name_of(database, self.name.as_deref())?;
             if let Some((other, _)) = plan.iter().find(|(_, options)| options.name == name) {
                 let message = format!("{} and {} would both be named {name:?}", other.display(), database.display());
                 return Err(CliError::usage(message).with_hint("take them one by one, with --name"));
@@ -128,6 +137,19 @@ impl SnapshotArguments {
         }
         Ok(plan)
     }
+}
+
+/// The name in the repository: the one that is given, or else the file's stem.
+pub fn name_of(database: &Path, given: Option<&str>) -> Result<String, CliError> {
+    let stem = database.file_stem().map(|stem| stem.to_string_lossy().into_owned());
+    let name = given.map(str::to_owned).or(stem).unwrap_or_default();
+    if is_database_name(&name) {
+        return Ok(name);
+    }
+    Err(CliError::usage(format!(
+        "{name:?} is no name for a database: 1 to 255 bytes without `/` and control characters expected"
+    ))
+    .with_hint("choose another with --name"))
 }
 
 /// Takes the snapshots. One that fails does not keep the others from being taken.
@@ -160,7 +182,7 @@ fn take(
     options: SnapshotOptions,
 ) -> Result<Value, CliError> {
     let before_s = session.elapsed_s();
-    let summary = snapshot(repository, database, options.clone(), &session.monitor())?;
+    let summary = snapshot(repository, database, &options, &session.monitor())?;
     let seconds = session.elapsed_s() - before_s;
     if !session.json() && !session.quiet() {
         output::print(&describe(&summary, &options.name, seconds));
@@ -169,37 +191,49 @@ fn take(
 }
 
 fn describe(summary: &SnapshotSummary, name: &str, seconds: f64) -> String {
-    let SnapshotSummary { id, manifest, written, .. } = summary;
+    let SnapshotSummary { id, manifest, written, tier, reasons, changed_pages, .. } = summary;
     let image_bytes = manifest.image_bytes();
-    let rate = output::bytes((image_bytes as f64 / seconds.max(1e-3)) as u64);
     let stored = match written.pack_count {
         0 => "nothing new: every chunk was stored already".to_owned(),
         packs => format!(
-            "{} new in {}, {}; {:.1} % of the database",
+            "{} new in {}, {}; {:.3} % of the database",
             output::bytes(written.pack_bytes),
             output::plural(written.chunk_count, "chunk"),
             output::plural(packs, "pack"),
             100.0 * written.pack_bytes as f64 / image_bytes as f64,
         ),
     };
+    let how = match reasons.as_slice() {
+        [] => tier.to_string(),
+        reasons => format!("{tier} ({})", reasons.join("; ")),
+    };
     format!(
-        "snapshot {:.8} of {name} ({})\n  read    {} of {} bytes, {} in {seconds:.1} s ({rate}/s)\n  stored  {stored}\n  blake3  {}\n",
+        "snapshot {:.8} of {name} ({}): {}, commit {}\n  source  {} of {} bytes, {}\n  changed {} found in {seconds:.2} s by {how}\n  stored  {stored}\n  blake3  {}\n",
         id.to_string(),
         manifest.source,
+        manifest.strategy,
+        manifest.commit,
         output::plural(manifest.page_count.into(), "page"),
         output::count(manifest.page_size.into()),
         output::bytes(image_bytes),
+        output::plural((*changed_pages).into(), "page"),
         manifest.root,
     )
 }
 
 fn document(summary: &SnapshotSummary, name: &str, seconds: f64) -> Value {
-    let SnapshotSummary { id, sequence, manifest, written } = summary;
+    let SnapshotSummary { id, sequence, manifest, written, tier, reasons, changed_pages } = summary;
     json!({
         "id": id.to_string(),
         "database": name,
         "sequence": sequence,
+        "commit": manifest.commit,
+        "lineage": manifest.lineage,
         "strategy": manifest.strategy.to_string(),
+        "tier": tier.to_string(),
+        "reasons": reasons,
+        "changed_pages": changed_pages,
+        "layers": manifest.layers.len(),
         "source": manifest.source,
         "captured": time::utc(manifest.captured),
         "tags": manifest.tags,

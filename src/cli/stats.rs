@@ -32,6 +32,7 @@ pub fn run(session: &Session) -> Result<u8, CliError> {
                 "pack_bytes": stats.pack_bytes,
                 "index_bytes": stats.index_bytes,
                 "timeline_bytes": stats.timeline_bytes,
+                "journal_bytes": stats.journal_bytes,
                 "stored_bytes": stats.stored_bytes(),
                 "image_bytes": stats.image_bytes(),
             }),
@@ -49,13 +50,14 @@ pub fn run(session: &Session) -> Result<u8, CliError> {
         let rows: Vec<Vec<String>> = stats.databases.iter().map(row).collect();
         output::print(&output::table(&["database", "snapshots", "latest", "all snapshots"], &rows, &[1, 2, 3]));
         output::line(format!(
-            "\nstored: {} ({:.1} % of all snapshots): {} in {}, index {}, timelines {}",
+            "\nstored: {} ({:.1} % of all snapshots): {} in {}, index {}, timelines {}, journals {}",
             output::bytes(stats.stored_bytes()),
             100.0 * ratio,
             output::plural(stats.chunk_count as u64, "chunk"),
             output::plural(stats.pack_count as u64, "pack"),
             output::bytes(stats.index_bytes),
             output::bytes(stats.timeline_bytes),
+            output::bytes(stats.journal_bytes),
         ));
     }
     Ok(if stats.faults.is_empty() { DONE } else { DAMAGE })

@@ -53,6 +53,8 @@ pub struct Keyring {
     pub index: SecretKey,
     /// Seals timeline entries.
     pub timeline: SecretKey,
+    /// Seals journals.
+    pub journal: SecretKey,
 }
 
 impl Keyring {
@@ -67,6 +69,7 @@ impl Keyring {
             footer: root.subkey("pack footer"),
             index: root.subkey("index"),
             timeline: root.subkey("timeline"),
+            journal: root.subkey("journal"),
             root,
         }
     }
@@ -119,7 +122,8 @@ mod tests {
     #[test]
     fn every_purpose_has_its_own_key() {
         let keys = Keyring::new(SecretKey::from_bytes([1; 32]));
-        let all = [&keys.config, &keys.chunk_id, &keys.database_id, &keys.footer, &keys.index, &keys.timeline];
+        let all =
+            [&keys.config, &keys.chunk_id, &keys.database_id, &keys.footer, &keys.index, &keys.timeline, &keys.journal];
         for (i, a) in all.iter().enumerate() {
             for b in &all[..i] {
                 assert_ne!(a.expose(), b.expose());

@@ -2,6 +2,8 @@
 //!
 //! A segment of pages that did not change is the same bytes and thus the same chunk, so an unchanged database costs no new map.
 
+use std::collections::HashMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::base::id::ChunkId;
@@ -12,9 +14,12 @@ use super::{FormatError, cbor, ensure};
 
 /// Pages of a full segment.
 pub const SEGMENT_PAGES: u32 = 65_536;
+/// The most segments of a layer: an image cannot have more.
+pub const MAX_SEGMENTS: usize = 65_536;
 
 const ZEROS: u32 = u32::MAX;
 const RECORD_BYTES: usize = 12;
+const CHUNK_RECORD_BYTES: usize = 36;
 
 /// What a run of pages holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,11 +28,20 @@ pub enum RunContent {
     Zeros,
     /// Pages of a chunk.
     Chunk {
-        /// Its identity.
-        id: ChunkId,
+        /// Which.
+        chunk: PageChunk,
         /// The first page's number in the chunk, from 0.
         first: u32,
     },
+}
+
+/// A chunk of whole pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct PageChunk {
+    /// Its identity.
+    pub id: ChunkId,
+    /// All its pages, whether or not an image still uses them.
+    pub pages: u32,
 }
 
 /// Consecutive pages that lie in one place.
@@ -74,17 +88,18 @@ impl LayerSegment {
     /// The bytes of the chunk that stores the segment.
     pub fn encode(&self) -> Vec<u8> {
         let mut chunks: Vec<u8> = Vec::new();
-        let mut last = None;
+        let mut positions = HashMap::new();
         let mut runs = Vec::with_capacity(self.runs.len() * RECORD_BYTES);
         for run in &self.runs {
             let (chunk, first) = match run.content {
                 RunContent::Zeros => (ZEROS, 0),
-                RunContent::Chunk { id, first } => {
-                    if last != Some(id) {
-                        chunks.extend(id.0);
-                        last = Some(id);
-                    }
-                    ((chunks.len() / 32 - 1) as u32, first)
+                RunContent::Chunk { chunk, first } => {
+                    let position = *positions.entry(chunk.id).or_insert_with(|| {
+                        chunks.extend(chunk.id.0);
+                        chunks.extend(chunk.pages.to_le_bytes());
+                        (chunks.len() / CHUNK_RECORD_BYTES - 1) as u32
+                    });
+                    (position, first)
                 }
             };
             for number in [run.pages, chunk, first] {
@@ -100,7 +115,7 @@ impl LayerSegment {
         let wire: WireSegment = cbor::decode(bytes)?;
         let (first_page, page_count) = segment_range(position, pages);
         ensure(wire.first_page == first_page.0 && wire.page_count == page_count, "a layer segment covers other pages")?;
-        ensure(wire.chunks.len().is_multiple_of(32), "chunk ids of a layer segment are not whole")?;
+        ensure(wire.chunks.len().is_multiple_of(CHUNK_RECORD_BYTES), "chunks of a layer segment are not whole")?;
         ensure(wire.runs.len().is_multiple_of(RECORD_BYTES), "runs of a layer segment are not whole")?;
         let runs = wire.runs.chunks_exact(RECORD_BYTES).map(|record| parse_run(record, &wire.chunks));
         let runs: Vec<Run> = runs.collect::<Result<_, _>>()?;
@@ -117,11 +132,13 @@ fn parse_run(record: &[u8], chunks: &[u8]) -> Result<Run, FormatError> {
         ensure(first == 0, "a run of zeros begins inside a chunk")?;
         return Ok(Run { pages, content: RunContent::Zeros });
     }
-    let id = chunks.chunks_exact(32).nth(chunk as usize);
-    let id = id.ok_or_else(|| FormatError::malformed("a run names a chunk that is not listed"))?;
-    let mut content = ChunkId([0; 32]);
-    content.0.copy_from_slice(id);
-    Ok(Run { pages, content: RunContent::Chunk { id: content, first } })
+    let listed = chunks.chunks_exact(CHUNK_RECORD_BYTES).nth(chunk as usize);
+    let listed = listed.ok_or_else(|| FormatError::malformed("a run names a chunk that is not listed"))?;
+    let mut id = ChunkId([0; 32]);
+    id.0.copy_from_slice(&listed[..32]);
+    let chunk = PageChunk { id, pages: le_u32(&listed[32..]) };
+    ensure(u64::from(first) + u64::from(pages) <= u64::from(chunk.pages), "a run passes the end of its chunk")?;
+    Ok(Run { pages, content: RunContent::Chunk { chunk, first } })
 }
 
 /// Builds the segments of an image from runs that arrive in page order.
@@ -157,9 +174,7 @@ impl LayerBuilder {
     fn append(&mut self, run: Run) {
         self.pages += run.pages;
         match self.runs.last_mut() {
-            Some(last) if last.content == RunContent::Zeros && run.content == RunContent::Zeros => {
-                last.pages += run.pages;
-            }
+            Some(last) if continues(last, run.content) => last.pages += run.pages,
             _ => self.runs.push(run),
         }
     }
@@ -171,10 +186,21 @@ impl LayerBuilder {
     }
 }
 
+/// Whether `content` lies right behind the run.
+fn continues(run: &Run, content: RunContent) -> bool {
+    match (run.content, content) {
+        (RunContent::Zeros, RunContent::Zeros) => true,
+        (RunContent::Chunk { chunk, first }, RunContent::Chunk { chunk: next, first: next_first }) => {
+            chunk == next && first + run.pages == next_first
+        }
+        _ => false,
+    }
+}
+
 fn split_run(run: Run, head: u32) -> (Run, Run) {
     let rest = match run.content {
         RunContent::Zeros => RunContent::Zeros,
-        RunContent::Chunk { id, first } => RunContent::Chunk { id, first: first + head },
+        RunContent::Chunk { chunk, first } => RunContent::Chunk { chunk, first: first + head },
     };
     (Run { pages: head, content: run.content }, Run { pages: run.pages - head, content: rest })
 }
@@ -184,7 +210,8 @@ mod tests {
     use super::*;
 
     fn chunk(id: u8, pages: u32) -> Run {
-        Run { pages, content: RunContent::Chunk { id: ChunkId([id; 32]), first: 0 } }
+        let chunk = PageChunk { id: ChunkId([id; 32]), pages };
+        Run { pages, content: RunContent::Chunk { chunk, first: 0 } }
     }
 
     #[test]
@@ -202,26 +229,42 @@ mod tests {
             assert_eq!(LayerSegment::parse(&segment.encode(), position, pages).as_ref(), Ok(segment));
             assert!(LayerSegment::parse(&segment.encode(), position, PageCount(265_572)).is_err() || position < 4);
         }
-        let split = RunContent::Chunk { id: ChunkId([2; 32]), first: 6 };
+        let split = RunContent::Chunk { chunk: PageChunk { id: ChunkId([2; 32]), pages: 40 }, first: 6 };
         assert_eq!(segments[1].runs[0], Run { pages: 34, content: split });
+    }
+
+    #[test]
+    fn pages_lie_in_any_order_in_chunks_that_are_partly_used() {
+        let chunk = PageChunk { id: ChunkId([1; 32]), pages: 10 };
+        let run = |pages, first| Run { pages, content: RunContent::Chunk { chunk, first } };
+        let mut builder = LayerBuilder::default();
+        let runs = [run(2, 8), run(1, 3), run(3, 4), run(1, 0), run(1, 0)];
+        runs.into_iter().for_each(|run| assert!(builder.push(run).is_empty()));
+        let (segment, pages) = builder.finish();
+        let segment = segment.expect("BUG: it has runs");
+        assert_eq!(segment.runs, [run(2, 8), run(4, 3), run(1, 0), run(1, 0)]);
+        assert_eq!(LayerSegment::parse(&segment.encode(), 0, pages), Ok(segment));
     }
 
     #[test]
     fn hostile_segments_are_refused() {
         let encode = |page_count, chunks: usize, runs: &[[u32; 3]]| {
             let runs = runs.iter().flatten().flat_map(|n| n.to_le_bytes()).collect();
-            cbor::encode(&WireSegment { first_page: 1, page_count, chunks: vec![0; chunks], runs })
+            cbor::encode(&WireSegment { first_page: 1, page_count, chunks: vec![1; chunks], runs })
         };
         let check = |bytes: Vec<u8>| LayerSegment::parse(&bytes, 0, PageCount(10)).map(|s| s.runs.len());
-        assert_eq!(check(encode(10, 32, &[[4, 0, 7], [6, ZEROS, 0]])), Ok(2));
+        assert_eq!(check(encode(10, 36, &[[4, 0, 7], [6, ZEROS, 0]])), Ok(2));
         for (what, bytes) in [
-            ("no pages", encode(10, 32, &[[10, 0, 0], [0, 0, 0]])),
-            ("unlisted chunk", encode(10, 32, &[[10, 1, 0]])),
-            ("too few pages", encode(10, 32, &[[9, 0, 0]])),
-            ("overflowing pages", encode(10, 32, &[[u32::MAX, 0, 0], [11, 0, 0]])),
-            ("zeros inside a chunk", encode(10, 32, &[[10, ZEROS, 1]])),
-            ("torn ids", encode(10, 33, &[[10, 0, 0]])),
-            ("other count", encode(9, 32, &[[9, 0, 0]])),
+            ("past the chunk", encode(10, 36, &[[10, 0, 0x0101_0101 - 9]])),
+            ("overflowing in the chunk", encode(10, 36, &[[10, 0, u32::MAX]])),
+            ("ids alone, as of old", encode(10, 32, &[[10, 0, 0]])),
+            ("no pages", encode(10, 36, &[[10, 0, 0], [0, 0, 0]])),
+            ("unlisted chunk", encode(10, 36, &[[10, 1, 0]])),
+            ("too few pages", encode(10, 36, &[[9, 0, 0]])),
+            ("overflowing pages", encode(10, 36, &[[u32::MAX, 0, 0], [11, 0, 0]])),
+            ("zeros inside a chunk", encode(10, 36, &[[10, ZEROS, 1]])),
+            ("torn ids", encode(10, 37, &[[10, 0, 0]])),
+            ("other count", encode(9, 36, &[[9, 0, 0]])),
         ] {
             assert!(check(bytes).is_err(), "{what}");
         }

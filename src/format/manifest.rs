@@ -6,7 +6,7 @@ use crate::base::clock::UnixMicros;
 use crate::base::id::{ChunkId, ImageRoot};
 use crate::base::page::{PageCount, PageSize};
 
-use super::layer::segment_count;
+use super::layer::{MAX_SEGMENTS, segment_count};
 use super::{FormatError, ensure};
 
 /// The most layers of a snapshot.
@@ -17,7 +17,8 @@ pub const MAX_TAGS: usize = 64;
 pub const MAX_TAG_BYTES: usize = 255;
 /// The longest host name, source path or tool name, in bytes.
 pub const MAX_TEXT_BYTES: usize = 4096;
-const MAX_PAGE_COUNT: u32 = u32::MAX - 1;
+/// The most pages of a database.
+pub const MAX_PAGE_COUNT: u32 = u32::MAX - 1;
 
 /// What a backup stored, and against what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,12 +26,24 @@ const MAX_PAGE_COUNT: u32 = u32::MAX - 1;
 pub enum Strategy {
     /// Every page, read anew.
     Full,
+    /// What changed since the last full.
+    Differential,
+    /// What changed since the last restore point of any kind.
+    Incremental,
+    /// Every commit, in order, as a watcher captured them.
+    Continuous,
+    /// Nothing new: layers of an earlier state, folded inside the repository.
+    Compaction,
 }
 
 impl std::fmt::Display for Strategy {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Full => "full",
+            Self::Differential => "differential",
+            Self::Incremental => "incremental",
+            Self::Continuous => "continuous",
+            Self::Compaction => "compaction",
         })
     }
 }
@@ -41,6 +54,8 @@ impl std::fmt::Display for Strategy {
 pub enum LayerKind {
     /// Every page.
     Image,
+    /// The pages that changed since the state below.
+    Delta,
 }
 
 /// One layer of a snapshot's stack.
@@ -49,9 +64,17 @@ pub enum LayerKind {
 pub struct Layer {
     /// What it holds.
     pub kind: LayerKind,
+    /// The first state that it leads to; for a delta of one step and for an image, the same as `last_commit`.
+    pub first_commit: u64,
+    /// The last state that it leads to.
+    pub last_commit: u64,
     /// Pages of the state that it leads to.
     pub page_count: u32,
-    /// Chunks of its page map, in order.
+    /// The fewest pages on the way; for an image, its page count.
+    pub low_page_count: u32,
+    /// Bytes of a delta's records; 0 for an image.
+    pub record_bytes: u64,
+    /// Chunks of its segments, in order.
     pub segments: Vec<ChunkId>,
 }
 
@@ -79,6 +102,10 @@ pub struct Manifest {
     pub page_count: u32,
     /// BLAKE3 of the image.
     pub root: ImageRoot,
+    /// The state's number in the timeline, from 1. Equal numbers mean equal states.
+    pub commit: u64,
+    /// Counts the files that stood at the source, or their histories: a replaced, rolled back or resized file begins a new lineage.
+    pub lineage: u32,
     /// Newest last; the first is an image.
     pub layers: Vec<Layer>,
     /// Bytes of packs that it added to the repository.
@@ -110,15 +137,37 @@ impl Manifest {
     pub(super) fn validate(&self) -> Result<(), FormatError> {
         ensure(PageSize::new(self.page_size).is_some(), "no SQLite page size")?;
         ensure((1..=MAX_PAGE_COUNT).contains(&self.page_count), "page count outside the limits")?;
-        ensure(self.layers.len() == 1, "a stack of other than one layer")?;
-        ensure(self.image().page_count == self.page_count, "the image has another page count than the snapshot")?;
+        ensure((1..=MAX_LAYERS).contains(&self.layers.len()), "a stack of no layer or too many")?;
+        for (i, layer) in self.layers.iter().enumerate() {
+            let kind = if i == 0 { LayerKind::Image } else { LayerKind::Delta };
+            ensure(layer.kind == kind, "a stack that is not deltas over one image")?;
+            layer.validate()?;
+        }
+        let top = self.layers.last().map(|layer| (layer.page_count, layer.last_commit));
         ensure(
-            self.image().segments.len() == segment_count(self.page_count()),
-            "another number of layer segments than the page count asks for",
+            top == Some((self.page_count, self.commit)),
+            "the last layer leads to another state than the snapshot's",
         )?;
         ensure(self.tags.len() <= MAX_TAGS && self.tags.iter().all(|tag| is_tag(tag)), "tags outside the limits")?;
         let texts = [&self.host, &self.source, &self.tool, &self.journal_mode];
         ensure(texts.iter().all(|text| text.len() <= MAX_TEXT_BYTES), "a text longer than 4,096 bytes")
+    }
+}
+
+impl Layer {
+    fn validate(&self) -> Result<(), FormatError> {
+        ensure((1..=MAX_PAGE_COUNT).contains(&self.page_count), "page count outside the limits")?;
+        ensure(self.low_page_count <= self.page_count, "a low page count above the page count")?;
+        ensure((1..=self.last_commit).contains(&self.first_commit), "commits of a layer out of order")?;
+        match self.kind {
+            LayerKind::Image => ensure(
+                self.segments.len() == segment_count(PageCount(self.page_count)),
+                "another number of layer segments than the page count asks for",
+            ),
+            LayerKind::Delta => {
+                ensure((1..=MAX_SEGMENTS).contains(&self.segments.len()), "a delta without segments or with too many")
+            }
+        }
     }
 }
 

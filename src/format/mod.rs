@@ -6,14 +6,18 @@
 
 pub mod cbor;
 pub mod config;
+pub mod delta;
 pub mod index;
+pub mod journal;
 pub mod key_slot;
 pub mod layer;
 pub mod manifest;
 pub mod name;
 pub mod object;
 pub mod pack;
+pub mod position;
 pub mod timeline;
+pub mod varint;
 
 use crate::chunk::codec::DecodeError;
 use crate::crypto::NotAuthentic;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::base::id::{DatabaseId, ObjectHash, SlotId};
+use crate::base::id::{DatabaseId, ObjectHash, SlotId, WriterId};
 
 /// The longest name of a database, in bytes of UTF-8.
 pub const MAX_DATABASE_NAME_BYTES: usize = 255;
@@ -24,6 +24,10 @@ pub enum Folder {
     Timelines,
     /// One database's timeline.
     Timeline(DatabaseId),
+    /// All journals.
+    Journals,
+    /// One writer's journal.
+    Journal(WriterId),
 }
 
 impl ObjectName {
@@ -51,6 +55,11 @@ impl ObjectName {
     /// An entry of a timeline.
     pub fn timeline_entry(database: DatabaseId, sequence: u64) -> Self {
         Self(format!("timelines/{database}/{sequence:016x}"))
+    }
+
+    /// An object of a journal.
+    pub fn journal(writer: WriterId, sequence: u64) -> Self {
+        Self(format!("journal/{writer}/{sequence:016x}"))
     }
 
     /// A name as a store lists it.
@@ -82,6 +91,13 @@ impl ObjectName {
         (*self == Self::timeline_entry(database, sequence)).then_some((database, sequence))
     }
 
+    /// The writer and sequence that this name is for.
+    pub fn journal_position(&self) -> Option<(WriterId, u64)> {
+        let (writer, sequence) = self.0.strip_prefix("journal/")?.split_once('/')?;
+        let (writer, sequence) = (writer.parse().ok()?, u64::from_str_radix(sequence, 16).ok()?);
+        (*self == Self::journal(writer, sequence)).then_some((writer, sequence))
+    }
+
     fn last(&self) -> &str {
         self.0.rsplit('/').next().unwrap_or_default()
     }
@@ -102,6 +118,8 @@ impl Folder {
             Self::Index => "index/".into(),
             Self::Timelines => "timelines/".into(),
             Self::Timeline(database) => format!("timelines/{database}/"),
+            Self::Journals => "journal/".into(),
+            Self::Journal(writer) => format!("journal/{writer}/"),
         }
     }
 }
@@ -127,6 +145,8 @@ mod tests {
         assert_eq!(ObjectName::key_slot(SlotId([1; 8])).slot(), Some(SlotId([1; 8])));
         let entry = ObjectName::timeline_entry(DatabaseId([2; 16]), 77);
         assert_eq!(entry.timeline(), Some((DatabaseId([2; 16]), 77)));
+        let journal = ObjectName::journal(WriterId([3; 16]), 78);
+        assert_eq!((journal.journal_position(), journal.timeline()), (Some((WriterId([3; 16]), 78)), None));
     }
 
     #[test]

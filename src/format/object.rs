@@ -43,6 +43,8 @@ pub enum ObjectType {
     TimelineEntry = 6,
     /// No object: associated data of sealed chunks.
     Chunk = 7,
+    /// `journal/<writer>/<sequence>`.
+    Journal = 8,
 }
 
 /// What every sealed byte of a repository is bound to.

@@ -4,10 +4,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::clock::UnixMicros;
 use crate::base::entropy::Entropy;
-use crate::base::id::{DatabaseId, ObjectHash};
+use crate::base::id::{DatabaseId, ObjectHash, WriterId};
 use crate::crypto::keys::Keyring;
 
-use super::manifest::Manifest;
+use super::manifest::{MAX_TEXT_BYTES, Manifest};
 use super::name::is_database_name;
 use super::object::{self, ObjectType, SealContext};
 use super::{FormatError, cbor, ensure};
@@ -16,8 +16,22 @@ use super::{FormatError, cbor, ensure};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Event {
-    /// A snapshot was taken.
+    /// A snapshot was taken, or a watcher's commits were folded.
     Snapshot(Manifest),
+    /// A watcher began: until it ends, commits after the last snapshot are in its journal.
+    WatchStarted(Watch),
+    /// A watcher ended, and nothing of its journal is left to fold.
+    WatchEnded(Watch),
+}
+
+/// Who watches a database.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Watch {
+    /// The folder of its journal.
+    pub writer: WriterId,
+    /// Where it runs.
+    pub host: String,
 }
 
 /// An entry of a timeline.
@@ -61,8 +75,12 @@ impl TimelineEntry {
             return Err(FormatError::WrongName);
         }
         ensure(is_database_name(&entry.database), "no name of a database")?;
-        let Event::Snapshot(manifest) = &entry.event;
-        manifest.validate()?;
+        match &entry.event {
+            Event::Snapshot(manifest) => manifest.validate()?,
+            Event::WatchStarted(watch) | Event::WatchEnded(watch) => {
+                ensure(watch.host.len() <= MAX_TEXT_BYTES, "a text longer than 4,096 bytes")?;
+            }
+        }
         Ok(entry)
     }
 }
@@ -81,12 +99,36 @@ mod tests {
     use crate::base::id::{ChunkId, ImageRoot, RepositoryId};
     use crate::crypto::aead::Suite;
     use crate::crypto::secret::SecretKey;
-    use crate::format::manifest::{Layer, LayerKind, Strategy};
+    use crate::format::layer::MAX_SEGMENTS;
+    use crate::format::manifest::{Layer, LayerKind, MAX_LAYERS, Strategy};
 
+    fn image() -> Layer {
+        Layer {
+            kind: LayerKind::Image,
+            first_commit: 9,
+            last_commit: 9,
+            page_count: 3,
+            low_page_count: 3,
+            record_bytes: 0,
+            segments: vec![ChunkId([4; 32])],
+        }
+    }
+
+    fn delta() -> Layer {
+        Layer {
+            kind: LayerKind::Delta,
+            first_commit: 10,
+            last_commit: 12,
+            low_page_count: 2,
+            record_bytes: 99,
+            ..image()
+        }
+    }
+
+    /// A snapshot of an image and a delta.
     fn entry() -> TimelineEntry {
-        let image = Layer { kind: LayerKind::Image, page_count: 3, segments: vec![ChunkId([4; 32])] };
         let manifest = Manifest {
-            strategy: Strategy::Full,
+            strategy: Strategy::Incremental,
             tags: vec!["daily".into()],
             host: "host".into(),
             source: "/data/orders.db".into(),
@@ -96,7 +138,9 @@ mod tests {
             page_size: 4096,
             page_count: 3,
             root: ImageRoot([6; 32]),
-            layers: vec![image],
+            commit: 12,
+            lineage: 2,
+            layers: vec![image(), delta()],
             added: 7,
         };
         TimelineEntry {
@@ -115,34 +159,96 @@ mod tests {
         TimelineEntry::open(&object, keys.database_id("orders"), sequence, &context, &keys)
     }
 
+    /// What becomes of the entry when its manifest is changed.
+    fn check(change: impl FnOnce(&mut Manifest)) -> Result<(), &'static str> {
+        let mut entry = entry();
+        let Event::Snapshot(manifest) = &mut entry.event else { panic!("BUG: the entry is a snapshot") };
+        change(manifest);
+        let opened = round_trip(&entry, 1).map_err(|error| error.name())?;
+        assert_eq!(opened, entry);
+        Ok(())
+    }
+
     #[test]
     fn an_entry_opens_in_its_own_place_only() {
         assert_eq!(round_trip(&entry(), 1), Ok(entry()));
         assert_eq!(round_trip(&entry(), 2), Err(FormatError::NotAuthentic));
         let other = TimelineEntry { database: "others".into(), ..entry() };
         assert_eq!(round_trip(&other, 1), Err(FormatError::NotAuthentic));
+        assert_eq!(round_trip(&TimelineEntry { sequence: 2, ..entry() }, 1), Err(FormatError::NotAuthentic));
+    }
+
+    #[test]
+    fn watches_come_back_and_bound_their_host() {
+        for (host_bytes, fits) in [(0, true), (MAX_TEXT_BYTES, true), (MAX_TEXT_BYTES + 1, false)] {
+            let watch = Watch { writer: WriterId([3; 16]), host: "h".repeat(host_bytes) };
+            for event in [Event::WatchStarted(watch.clone()), Event::WatchEnded(watch.clone())] {
+                let entry = TimelineEntry { event, ..entry() };
+                let opened = round_trip(&entry, 1).map_err(|error| error.name());
+                assert_eq!(opened, if fits { Ok(entry) } else { Err("malformed") }, "{host_bytes} bytes");
+            }
+        }
+    }
+
+    #[test]
+    fn manifests_at_the_limits_come_back() {
+        let good: [fn(&mut Manifest); 7] = [
+            |_| {},
+            |m| (m.layers, m.commit) = (vec![image()], 9),
+            |m| m.layers = [vec![image()], vec![delta(); MAX_LAYERS - 1]].concat(),
+            |m| m.layers[0].page_count = 2,
+            |m| m.layers[1].low_page_count = 0,
+            |m| (m.layers[1].first_commit, m.layers[1].last_commit, m.commit) = (1, u64::MAX, u64::MAX),
+            |m| m.layers[1].segments = vec![ChunkId([5; 32]); MAX_SEGMENTS],
+        ];
+        for (i, change) in good.into_iter().enumerate() {
+            let adjusted = |m: &mut Manifest| {
+                change(m);
+                m.layers[0].low_page_count = m.layers[0].page_count;
+            };
+            assert_eq!(check(adjusted), Ok(()), "change {i}");
+        }
+        for strategy in
+            [Strategy::Full, Strategy::Differential, Strategy::Incremental, Strategy::Continuous, Strategy::Compaction]
+        {
+            assert_eq!(check(|m| m.strategy = strategy), Ok(()), "{strategy}");
+        }
     }
 
     #[test]
     fn hostile_manifests_are_refused() {
-        let check = |change: fn(&mut Manifest)| {
-            let mut entry = entry();
-            let Event::Snapshot(manifest) = &mut entry.event;
-            change(manifest);
-            round_trip(&entry, 1).map_err(|e| e.name()).map(|_| ())
-        };
-        assert_eq!(check(|_| {}), Ok(()));
-        let changes: [fn(&mut Manifest); 7] = [
-            |m| m.page_size = 100,
-            |m| m.page_count = 0,
-            |m| m.page_count = u32::MAX,
-            |m| m.layers.clear(),
-            |m| m.layers[0].page_count = 4,
-            |m| m.layers[0].segments.clear(),
-            |m| m.tags = vec![String::new()],
+        type Spoil = fn(&mut Manifest);
+        let changes: [(&str, Spoil); 24] = [
+            ("page size", |m| m.page_size = 100),
+            ("no pages", |m| (m.page_count, m.layers[1].page_count, m.layers[1].low_page_count) = (0, 0, 0)),
+            ("too many pages", |m| (m.page_count, m.layers[1].page_count) = (u32::MAX, u32::MAX)),
+            ("no pages of the image", |m| {
+                (m.layers[0].page_count, m.layers[0].low_page_count) = (0, 0);
+                m.layers[0].segments.clear();
+            }),
+            ("too many pages of the image", |m| m.layers[0].page_count = u32::MAX),
+            ("an empty tag", |m| m.tags = vec![String::new()]),
+            ("a long text", |m| m.tool = "x".repeat(MAX_TEXT_BYTES + 1)),
+            ("no layers", |m| m.layers.clear()),
+            ("33 layers", |m| m.layers = [vec![image()], vec![delta(); MAX_LAYERS]].concat()),
+            ("only a delta", |m| m.layers = vec![delta()]),
+            ("a delta first", |m| m.layers.insert(0, delta())),
+            ("an image second", |m| (m.layers, m.commit) = (vec![image(), image()], 9)),
+            ("an image between", |m| m.layers.insert(1, image())),
+            ("a delta without segments", |m| m.layers[1].segments.clear()),
+            ("a delta of 65,537 segments", |m| m.layers[1].segments = vec![ChunkId([5; 32]); MAX_SEGMENTS + 1]),
+            ("an image without segments", |m| m.layers[0].segments.clear()),
+            ("a segment of the image too many", |m| m.layers[0].segments.push(ChunkId([5; 32]))),
+            ("a delta's first commit 0", |m| m.layers[1].first_commit = 0),
+            ("the image's first commit 0", |m| m.layers[0].first_commit = 0),
+            ("first commit after the last", |m| m.layers[1].first_commit = 13),
+            ("a delta's low count above", |m| m.layers[1].low_page_count = 4),
+            ("the image's low count above", |m| m.layers[0].low_page_count = 4),
+            ("another page count at the top", |m| m.layers[1].page_count = 4),
+            ("another commit at the top", |m| m.commit = 11),
         ];
-        for change in changes {
-            assert_eq!(check(change), Err("malformed"));
+        for (what, change) in changes {
+            assert_eq!(check(change), Err("malformed"), "{what}");
         }
     }
 }

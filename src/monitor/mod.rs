@@ -8,6 +8,8 @@
 pub enum Phase {
     /// A database's pages are read, cut and stored.
     Snapshot,
+    /// A database's pages are compared with the page map.
+    Scan,
     /// Pages are fetched and written.
     Restore,
     /// The restored file is read back and hashed.

@@ -15,6 +15,7 @@ use crate::monitor::{Event, Monitor, Phase};
 use crate::repo::chunk_reader::ChunkReader;
 use crate::repo::image_reader::pieces;
 use crate::repo::index::Index;
+use crate::repo::stack_reader::delta_parts;
 use crate::repo::{Fault, Repository, RepositoryError, key_slots};
 use crate::store::Listed;
 
@@ -112,16 +113,26 @@ fn check_packs(
     Ok(packs)
 }
 
-/// Every page map parses, and every chunk that it names is listed.
+/// Every page map and delta parses, and every chunk that they name is listed.
 fn check_snapshots(repository: &Repository, index: &Index, snapshots: &[Snapshot], report: &mut CheckReport) {
     let reader = ChunkReader::new(repository, index);
-    let mut missing = HashSet::new();
+    let (mut missing, mut deltas_read) = (HashSet::new(), HashSet::new());
     for snapshot in snapshots {
-        match pieces(&reader, snapshot.id, &snapshot.manifest) {
+        let state = snapshot.state();
+        match pieces(&reader, &state) {
             Err(fault) => report.faults.push(fault),
             Ok(pieces) => {
                 let chunks = pieces.iter().map(|piece| piece.chunk);
                 missing.extend(chunks.filter(|&chunk| !index.contains(chunk)).map(|chunk| (snapshot.id, chunk)));
+            }
+        }
+        let deltas = state.deltas().iter().flat_map(|layer| layer.segments.iter().copied().enumerate());
+        for (position, chunk) in deltas {
+            // Layers are shared: each segment is read once.
+            if deltas_read.insert(chunk)
+                && let Err(fault) = delta_parts(&reader, snapshot.id, state.page_size, position, chunk)
+            {
+                report.faults.push(fault);
             }
         }
     }

@@ -1,6 +1,10 @@
 //! What people do with a repository: one file an operation, each a function of an opened repository, options and a monitor.
 
 pub mod check;
+pub mod compact;
+pub mod delta;
+pub mod fold;
+pub mod points;
 pub mod restore;
 pub mod snapshot;
 pub mod snapshots;

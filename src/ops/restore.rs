@@ -1,4 +1,4 @@
-//! Restores a snapshot into a file, and proves it.
+//! Restores a state into a file, and proves it.
 //!
 //! The image is written beside the target, synced while it is read back and hashed, and gets the target's name only if its BLAKE3 root is the manifest's:
 //! a wrong byte can never appear under that name. A file that stands there is refused, or set aside; nothing is deleted.
@@ -11,18 +11,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use rusqlite::{Connection, OpenFlags};
-use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::fs::{CWD, FlockOperation, RenameFlags, renameat_with};
 
 use crate::base::id::ImageRoot;
-use crate::base::page::PageNo;
+use crate::base::page::{PageCount, PageNo, PageSize};
+use crate::format::delta::{Change, Record, StepPart};
 use crate::monitor::{Event, Monitor, Phase};
 use crate::repo::chunk_reader::ChunkReader;
 use crate::repo::image_reader::read_image;
-use crate::repo::index::Index;
-use crate::repo::{Repository, RepositoryError};
+use crate::repo::stack_reader::{State, for_each_part};
+use crate::repo::{Fault, Repository, RepositoryError};
 use crate::store::lane::Lane;
-
-use super::snapshots::Snapshot;
 
 /// Databases up to this size are checked by SQLite too, unless told otherwise.
 pub const INTEGRITY_CHECK_LIMIT_BYTES: u64 = 1 << 30;
@@ -52,6 +51,8 @@ pub struct RestoreOptions {
 pub struct RestoreSummary {
     /// Length of the restored file.
     pub bytes: u64,
+    /// Of these, how many were written to the target.
+    pub written_bytes: u64,
     /// Its hash, computed from the file.
     pub root: ImageRoot,
     /// Whether SQLite checked it.
@@ -66,6 +67,12 @@ pub enum RestoreError {
     /// Something stands at the target.
     #[error("{}: exists already", .0.display())]
     Exists(PathBuf),
+    /// There is nothing to restore into.
+    #[error("{}: there is no database to restore into", .0.display())]
+    NothingThere(PathBuf),
+    /// Somebody has the target open.
+    #[error("{}: another process has the database open", .0.display())]
+    InUse(PathBuf),
     /// The target is a folder.
     #[error("{}: is a folder", .0.display())]
     Folder(PathBuf),
@@ -98,15 +105,22 @@ pub enum RestoreError {
     Repository(#[from] RepositoryError),
 }
 
+impl From<Fault> for RestoreError {
+    fn from(fault: Fault) -> Self {
+        Self::Repository(fault.into())
+    }
+}
+
 fn io_error(path: &Path, action: &'static str) -> impl FnOnce(io::Error) -> RestoreError {
     let path = path.to_owned();
     move |source| RestoreError::Io { path, action, source }
 }
 
-/// Restores `snapshot` to the file `target`.
+/// Restores `state` to the file `target`.
 pub fn restore(
     repository: &Repository,
-    snapshot: &Snapshot,
+    reader: &ChunkReader<'_>,
+    state: &State,
     target: &Path,
     options: &RestoreOptions,
     monitor: &dyn Monitor,
@@ -117,19 +131,91 @@ pub fn restore(
     {
         return Err(RestoreError::Exists(path.clone()));
     }
+    let (temporary, root, integrity_checked) = restore_beside(repository, reader, state, target, options, monitor)?;
+    let bytes = state.image_bytes();
+    let set_aside = publish(temporary, target, &standing, &options.aside_suffix)?;
+    Ok(RestoreSummary { bytes, written_bytes: bytes, root, integrity_checked, set_aside })
+}
+
+/// Restores into a temporary file beside the target, and proves it.
+fn restore_beside(
+    repository: &Repository,
+    reader: &ChunkReader<'_>,
+    state: &State,
+    target: &Path,
+    options: &RestoreOptions,
+    monitor: &dyn Monitor,
+) -> Result<(tempfile::NamedTempFile, ImageRoot, bool), RestoreError> {
     let folder = folder_of(target);
     let temporary = tempfile::Builder::new().prefix(".continuum-restore-").suffix(".db").tempfile_in(folder);
     let temporary = temporary.map_err(io_error(folder, "create a file in"))?;
-    write_pages(repository, snapshot, temporary.as_file(), temporary.path(), monitor)?;
-    let root = prove(temporary.as_file(), snapshot, temporary.path(), monitor)?;
-    let bytes = snapshot.manifest.image_bytes();
+    write_pages(repository, reader, state, temporary.as_file(), temporary.path(), monitor)?;
+    let root = prove(temporary.as_file(), state, temporary.path(), monitor)?;
+    let bytes = state.image_bytes();
     let integrity_checked = options.integrity_check.unwrap_or(bytes <= INTEGRITY_CHECK_LIMIT_BYTES);
     if integrity_checked {
         check_integrity(temporary.path())?;
     }
     monitor.check_cancelled().map_err(RepositoryError::from)?;
-    let set_aside = publish(temporary, target, &standing, &options.aside_suffix)?;
-    Ok(RestoreSummary { bytes, root, integrity_checked, set_aside })
+    Ok((temporary, root, integrity_checked))
+}
+
+/// Restores `state` into the database file that stands at `target`: proved beside it first, then page by page where they differ, under a lock that keeps
+/// SQLite's users out. A kill in between leaves a mixture, which running the command again mends.
+pub fn restore_in_place(
+    repository: &Repository,
+    reader: &ChunkReader<'_>,
+    state: &State,
+    target: &Path,
+    options: &RestoreOptions,
+    monitor: &dyn Monitor,
+) -> Result<RestoreSummary, RestoreError> {
+    let standing = standing_files(target)?;
+    if standing.first().is_none_or(|path| path != target) {
+        return Err(RestoreError::NothingThere(target.to_owned()));
+    }
+    let file = File::options().read(true).write(true).open(target).map_err(io_error(target, "open"))?;
+    // The lock covers SQLite's lock bytes: whoever has the database open in WAL mode, or reads or writes it, holds one of them.
+    rustix::fs::fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive)
+        .map_err(|_| RestoreError::InUse(target.to_owned()))?;
+    let (temporary, root, integrity_checked) = restore_beside(repository, reader, state, target, options, monitor)?;
+    let mut set_aside = Vec::new();
+    for path in &standing[1..] {
+        // What is left in a WAL or a journal belongs to the database as it was.
+        let aside = with_suffix(path, &format!(".{}", options.aside_suffix));
+        rename_exclusively(path, &aside)?;
+        set_aside.push((path.clone(), aside));
+    }
+    let written_bytes = copy_differences(temporary.as_file(), &file, state).map_err(io_error(target, "write to"))?;
+    file.sync_all().map_err(io_error(target, "sync"))?;
+    let found = hash_file(&file, target, state.image_bytes(), monitor)?;
+    if found != root {
+        return Err(RestoreError::WrongRoot { expected: root, found });
+    }
+    Ok(RestoreSummary { bytes: state.image_bytes(), written_bytes, root, integrity_checked, set_aside })
+}
+
+/// Makes `target` what `proved` is; returns how many bytes it wrote.
+fn copy_differences(proved: &File, target: &File, state: &State) -> io::Result<u64> {
+    let total_bytes = state.image_bytes();
+    target.set_len(total_bytes)?;
+    let page_bytes = state.page_size.bytes();
+    let (mut new, mut old) = (vec![0; PROOF_BYTES], vec![0; PROOF_BYTES]);
+    let (mut done, mut written) = (0, 0);
+    while done < total_bytes {
+        let length = (total_bytes - done).min(PROOF_BYTES as u64) as usize;
+        proved.read_exact_at(&mut new[..length], done)?;
+        target.read_exact_at(&mut old[..length], done)?;
+        for at in (0..length).step_by(page_bytes) {
+            let page = &new[at..at + page_bytes];
+            if page != &old[at..at + page_bytes] {
+                target.write_all_at(page, done + at as u64)?;
+                written += page_bytes as u64;
+            }
+        }
+        done += length as u64;
+    }
+    Ok(written)
 }
 
 fn folder_of(target: &Path) -> &Path {
@@ -151,30 +237,52 @@ fn standing_files(target: &Path) -> Result<Vec<PathBuf>, RestoreError> {
     Ok(all.filter(|path| path.symlink_metadata().is_ok()).collect())
 }
 
-/// Writes every page that is not zeros; the others stay holes.
+/// Writes every page of the image that is not zeros, the others stay holes; then what the deltas make of it, step by step.
 fn write_pages(
     repository: &Repository,
-    snapshot: &Snapshot,
+    reader: &ChunkReader<'_>,
+    state: &State,
     file: &File,
     path: &Path,
     monitor: &dyn Monitor,
 ) -> Result<(), RestoreError> {
-    let manifest = &snapshot.manifest;
-    let total_bytes = manifest.image_bytes();
-    let index = Index::load_reporting(repository, monitor).map_err(RepositoryError::from)?;
-    let reader = ChunkReader::new(repository, &index);
+    let page_size = state.page_size;
+    let total_bytes = page_size.image_bytes(PageCount(state.image().page_count));
     file.set_len(total_bytes).map_err(io_error(path, "set the length of"))?;
     monitor.event(Event::Started { phase: Phase::Restore, total_bytes });
-    let page_size = manifest.page_size();
     let syncing = EarlySync::new(repository, file).map_err(io_error(path, "open"))?;
     let write = |first: PageNo, pages: &[u8]| {
         file.write_all_at(pages, page_size.offset_of(first)).map_err(io_error(path, "write to"))?;
         syncing.written(pages.len() as u64);
         Ok::<(), RestoreError>(())
     };
-    read_image(repository, &reader, snapshot.id, manifest, &write, monitor)?;
+    read_image(repository, reader, state, &write, monitor)?;
     syncing.finish().map_err(io_error(path, "sync"))?;
+    let mut last = None;
+    for_each_part(reader, state, |part| {
+        monitor.check_cancelled().map_err(RepositoryError::from)?;
+        let begins = last.replace(part.state.commit) != Some(part.state.commit);
+        apply(part, begins, page_size, file).map_err(io_error(path, "write to"))
+    })?;
     monitor.event(Event::Finished);
+    Ok(())
+}
+
+/// Makes the changes of a step part to the file. Pages beyond the step's low count start from zeros.
+fn apply(part: &StepPart, begins: bool, page_size: PageSize, file: &File) -> io::Result<()> {
+    if begins {
+        file.set_len(page_size.image_bytes(PageCount(part.state.low_page_count)).min(file.metadata()?.len()))?;
+        file.set_len(page_size.image_bytes(part.state.page_count()))?;
+    }
+    let mut page = vec![0; page_size.bytes()];
+    for Record { page: number, change } in &part.records {
+        let offset = page_size.offset_of(*number);
+        if matches!(change, Change::Xor(_)) {
+            file.read_exact_at(&mut page, offset)?;
+        }
+        change.apply(&mut page);
+        file.write_all_at(&page, offset)?;
+    }
     Ok(())
 }
 
@@ -188,10 +296,7 @@ impl EarlySync {
     fn new(repository: &Repository, file: &File) -> io::Result<Self> {
         let file = file.try_clone()?;
         let sync = move |()| file.sync_data();
-        let lane = match repository.environment().upload_threads {
-            0 => Lane::inline(sync),
-            _ => Lane::threaded(1, sync),
-        };
+        let lane = Lane::new(repository.environment().upload_threads.min(1), sync);
         Ok(Self { written_bytes: AtomicU64::new(0), lane: Mutex::new(lane) })
     }
 
@@ -209,14 +314,14 @@ impl EarlySync {
 }
 
 /// Syncs the file and, meanwhile, reads it back and hashes it.
-fn prove(file: &File, snapshot: &Snapshot, path: &Path, monitor: &dyn Monitor) -> Result<ImageRoot, RestoreError> {
-    let total_bytes = snapshot.manifest.image_bytes();
+fn prove(file: &File, state: &State, path: &Path, monitor: &dyn Monitor) -> Result<ImageRoot, RestoreError> {
+    let total_bytes = state.image_bytes();
     monitor.event(Event::Started { phase: Phase::Prove, total_bytes });
     let (synced, found) = rayon::join(|| file.sync_all(), || hash_file(file, path, total_bytes, monitor));
     synced.map_err(io_error(path, "sync"))?;
     let found = found?;
     monitor.event(Event::Finished);
-    let expected = snapshot.manifest.root;
+    let expected = state.root;
     if found == expected { Ok(found) } else { Err(RestoreError::WrongRoot { expected, found }) }
 }
 

@@ -1,30 +1,61 @@
-//! Takes a snapshot of a live database.
+//! Takes a snapshot of a live database: full, differential or incremental.
 //!
-//! Order: pin the state, store chunks and the page map, list them in the index, append the timeline entry. Only the last step makes the
-//! snapshot exist; a failure or kill before it leaves at most packs that nothing refers to, and the next snapshot uses those that are listed.
+//! Order: pin the state, find out which pages can have changed, store an image or a delta, list its chunks in the index, append the timeline entry. Only the
+//! last step makes the snapshot exist; a failure or kill before it leaves at most packs that nothing refers to. What this client remembers is written
+//! after that: a memory is never ahead of the repository.
+//!
+//! # What a delta is against
+//! The state that the page map describes, which is that of a snapshot in the timeline: the map's root is the manifest's. Whatever the tier of
+//! [`crate::source::Changes`], only pages whose hash differs from the map are stored, so every tier gives the same delta.
 
 use std::path::Path;
 
+use crate::base::clock::UnixMicros;
 use crate::base::id::ObjectHash;
 use crate::base::page::PageReader;
 use crate::chunk::codec::Compression;
-use crate::format::manifest::{Manifest, Strategy};
+use crate::format::delta::StepState;
+use crate::format::manifest::Manifest;
+use crate::format::position::Position;
 use crate::format::timeline::Event;
 use crate::monitor::{self, Monitor};
+use crate::repo::chunk_reader::ChunkReader;
 use crate::repo::chunk_writer::{ChunkWriter, EncodeOptions, Written};
-use crate::repo::image_writer::{ImageError, StoredImage, write_image};
+use crate::repo::image_writer::ImageError;
 use crate::repo::index::Index;
+use crate::repo::memory::Memory;
+use crate::repo::timeline::Timeline;
 use crate::repo::{Repository, RepositoryError, timeline};
-use crate::source::{Capture, CaptureOptions, SourceError};
+use crate::source::{Capture, CaptureOptions, SourceError, Tier};
+use crate::store::page_map::PageMap;
+
+use super::delta::{self, Plan, Stored};
+use super::fold::{Fold, adopt};
 
 /// The tool that writes manifests.
-const TOOL: &str = concat!("continuum ", env!("CARGO_PKG_VERSION"));
+pub const TOOL: &str = concat!("continuum ", env!("CARGO_PKG_VERSION"));
+
+/// What to store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Choice {
+    /// What changed since the last restore point; everything if there is none, or if most of it changed.
+    #[default]
+    Auto,
+    /// Every page, read anew.
+    Full,
+    /// What changed since the last full.
+    Differential,
+    /// What changed since the last restore point of any kind.
+    Incremental,
+}
 
 /// How to take a snapshot.
 #[derive(Clone, Debug)]
 pub struct SnapshotOptions {
     /// The database's name in the repository; valid by [`crate::format::name::is_database_name`].
     pub name: String,
+    /// What to store.
+    pub choice: Choice,
     /// Words to find it by.
     pub tags: Vec<String>,
     /// This machine's name.
@@ -35,6 +66,8 @@ pub struct SnapshotOptions {
     pub verify: bool,
     /// How the source is opened.
     pub capture: CaptureOptions,
+    /// End the part of a watcher elsewhere that did not end by itself.
+    pub take_over: bool,
 }
 
 /// What was done.
@@ -48,6 +81,25 @@ pub struct SnapshotSummary {
     pub manifest: Manifest,
     /// What was stored for it.
     pub written: Written,
+    /// How completeness was proved.
+    pub tier: Tier,
+    /// Why no cheaper tier could.
+    pub reasons: Vec<&'static str>,
+    /// Pages that differ from the state that it was compared with; all of them if it was compared with none.
+    pub changed_pages: u32,
+}
+
+/// A snapshot, and what is to be remembered of it.
+#[derive(Debug)]
+pub struct Taken {
+    /// What was done.
+    pub summary: SnapshotSummary,
+    /// Where the capture was.
+    pub position: Position,
+    /// The page map of the state, if there is local state.
+    pub map: Option<PageMap>,
+    /// The database's timeline with the snapshot.
+    pub timeline: Timeline,
 }
 
 /// Why there is no snapshot.
@@ -61,67 +113,113 @@ pub enum SnapshotError {
     Repository(#[from] RepositoryError),
 }
 
-/// Takes a full snapshot of the database at `source`.
+impl From<ImageError<SourceError>> for SnapshotError {
+    fn from(error: ImageError<SourceError>) -> Self {
+        match error {
+            ImageError::Source(error) => error.into(),
+            ImageError::Repository(error) => error.into(),
+        }
+    }
+}
+
+/// Takes a snapshot of the database at `source`.
 pub fn snapshot(
     repository: &Repository,
     source: &Path,
-    options: SnapshotOptions,
+    options: &SnapshotOptions,
     monitor: &dyn Monitor,
 ) -> Result<SnapshotSummary, SnapshotError> {
     let mut capture = Capture::open(source, options.capture)?;
+    let memory = Memory::claim(repository, &options.name)?;
+    let taken = snapshot_pinned(repository, &mut capture, memory.as_ref(), options, monitor)?;
+    capture.finish()?;
+    Ok(taken.summary)
+}
+
+/// Takes a snapshot of a pinned state, which stays pinned.
+pub fn snapshot_pinned(
+    repository: &Repository,
+    capture: &mut Capture,
+    memory: Option<&Memory>,
+    options: &SnapshotOptions,
+    monitor: &dyn Monitor,
+) -> Result<Taken, SnapshotError> {
     if capture.recovered() {
         let text =
             format!("{}: SQLite rolled back a transaction that a crashed process had left", capture.path().display());
         monitor.event(monitor::Event::Notice(text));
     }
-    let captured = repository.environment().clock.now();
     let (mut timeline, faults) = timeline::load(repository, &options.name).map_err(RepositoryError::from)?;
     for fault in faults {
         monitor.event(monitor::Event::Notice(format!("{}; run `continuum check`", fault.describe())));
     }
-    let index = Index::load_reporting(repository, monitor).map_err(RepositoryError::from)?;
     let encode = EncodeOptions { compression: options.compression, verify: options.verify };
+    let fold = Fold { repository, name: &options.name, encode, monitor };
+    adopt(&fold, &mut timeline, memory, options.take_over)?;
+    let index = Index::load_reporting(repository, monitor).map_err(RepositoryError::from)?;
+    let reader = ChunkReader::new(repository, &index);
     let mut writer = ChunkWriter::new(repository, &index, encode);
-    let StoredImage { layer, root } = store_image(repository, &mut writer, &mut capture, monitor)?;
+    let captured = repository.environment().clock.now();
+    let plan =
+        Plan { repository, reader: &reader, timeline: &timeline, memory, choice: options.choice, captured, monitor };
+    let stored = store(&plan, &mut writer, capture)?;
     let written = writer.finish()?;
+    append(repository, capture, timeline, stored, written, captured, memory, options)
+}
+
+/// Stores the pinned state. Should a writer restart the WAL meanwhile, which it can do once under a pin, the state after that is stored instead; what
+/// is stored already is not stored again.
+fn store(plan: &Plan<'_>, writer: &mut ChunkWriter<'_>, capture: &mut Capture) -> Result<Stored, SnapshotError> {
+    match delta::store(plan, writer, capture) {
+        Err(SnapshotError::Source(SourceError::WalRestarted(_))) => {
+            capture.map_wal()?;
+            delta::store(plan, writer, capture)
+        }
+        stored => stored,
+    }
+}
+
+#[expect(clippy::too_many_arguments, reason = "the last step of one function, apart for its length")]
+fn append(
+    repository: &Repository,
+    capture: &Capture,
+    mut timeline: Timeline,
+    stored: Stored,
+    written: Written,
+    captured: UnixMicros,
+    memory: Option<&Memory>,
+    options: &SnapshotOptions,
+) -> Result<Taken, SnapshotError> {
+    let StepState { commit, page_count, root, .. } = stored.state;
+    let page_size = capture.pages().page_size().get();
     let manifest = Manifest {
-        strategy: Strategy::Full,
-        tags: options.tags,
-        host: options.host,
+        strategy: stored.strategy,
+        tags: options.tags.clone(),
+        host: options.host.clone(),
         source: capture.path().display().to_string(),
         captured,
         tool: TOOL.to_owned(),
         journal_mode: capture.journal_mode().to_owned(),
-        page_size: capture.pages().page_size().get(),
-        page_count: layer.page_count,
+        page_size,
+        page_count,
         root,
-        layers: vec![layer],
+        commit,
+        lineage: stored.lineage,
+        layers: stored.layers,
         added: written.pack_bytes,
     };
-    capture.finish()?;
     let id = timeline.append(repository, &options.name, Event::Snapshot(manifest.clone()))?;
     let sequence = timeline.entries.last().map_or(0, |recorded| recorded.entry.sequence);
-    Ok(SnapshotSummary { id, sequence, manifest, written })
-}
-
-/// Stores the pinned image. Should a writer restart the WAL meanwhile, which it can do once under a pin, the state after that is stored instead; what
-/// is stored already is not stored again.
-fn store_image(
-    repository: &Repository,
-    writer: &mut ChunkWriter<'_>,
-    capture: &mut Capture,
-    monitor: &dyn Monitor,
-) -> Result<StoredImage, SnapshotError> {
-    let mut restarted = false;
-    loop {
-        match write_image(repository, writer, capture.pages(), monitor) {
-            Ok(image) => return Ok(image),
-            Err(ImageError::Source(SourceError::WalRestarted(_))) if !restarted => {
-                restarted = true;
-                capture.map_wal()?;
-            }
-            Err(ImageError::Source(error)) => return Err(error.into()),
-            Err(ImageError::Repository(error)) => return Err(error.into()),
-        }
+    let position = Position { entry: id, page_size, page_count, root, file: stored.file, wal: stored.wal };
+    let mut map = stored.map;
+    if let (Some(memory), Some(map)) = (memory, &mut map) {
+        memory.save(&position, map)?;
     }
+    let Stored { tier, reasons, changed_pages, .. } = stored;
+    Ok(Taken {
+        summary: SnapshotSummary { id, sequence, manifest, written, tier, reasons, changed_pages },
+        position,
+        map,
+        timeline,
+    })
 }

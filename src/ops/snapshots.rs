@@ -1,8 +1,12 @@
 //! Lists snapshots, and finds the one that a person means.
 
+use std::sync::Arc;
+
 use crate::base::id::ObjectHash;
+use crate::format::delta::StepPart;
 use crate::format::manifest::Manifest;
 use crate::format::timeline::Event;
+use crate::repo::journal::Journals;
 use crate::repo::{Fault, Repository, RepositoryError, timeline};
 
 /// A snapshot in the repository.
@@ -16,15 +20,8 @@ pub struct Snapshot {
     pub sequence: u64,
     /// What it says.
     pub manifest: Manifest,
-}
-
-/// Which snapshot is meant.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Selector {
-    /// The newest of the database.
-    Latest,
-    /// The one whose id begins so.
-    Prefix(String),
+    /// Later commits that are in a watcher's journal only.
+    pub journal: Arc<Vec<StepPart>>,
 }
 
 /// Why no snapshot, or not a single one, is meant.
@@ -44,7 +41,21 @@ pub enum SelectError {
         /// How many match.
         count: usize,
     },
-    /// `latest` of which database?
+    /// No state has that number.
+    #[error("{database} has no state with the number {commit}")]
+    NoCommit {
+        /// The database's name.
+        database: String,
+        /// What was asked for.
+        commit: u64,
+    },
+    /// The first state is later.
+    #[error("{database} has no state that was captured by then")]
+    NothingBefore {
+        /// The database's name.
+        database: String,
+    },
+    /// Which database?
     #[error("the repository holds several databases: {}", .0.join(", "))]
     SeveralDatabases(Vec<String>),
 }
@@ -63,37 +74,39 @@ pub fn snapshots(repository: &Repository, name: Option<&str>) -> Result<(Vec<Sna
             (vec![timeline], faults)
         }
     };
-    let recorded = timelines.into_iter().flat_map(|timeline| timeline.entries);
-    let mut snapshots: Vec<Snapshot> = recorded
-        .map(|recorded| {
-            let Event::Snapshot(manifest) = recorded.entry.event;
-            Snapshot { id: recorded.id, database: recorded.entry.database, sequence: recorded.entry.sequence, manifest }
-        })
-        .collect();
+    let mut faults = faults;
+    // Without an open watch there is nothing in journals that counts.
+    let journals = if timelines.iter().any(|timeline| timeline.open_watch().is_some()) {
+        let (journals, found) = Journals::load(repository)?;
+        faults.extend(found);
+        journals
+    } else {
+        Journals::default()
+    };
+    let mut snapshots = Vec::new();
+    for timeline in timelines {
+        let first = snapshots.len();
+        snapshots.extend(timeline.entries.into_iter().filter_map(|recorded| {
+            let Event::Snapshot(manifest) = recorded.entry.event else { return None };
+            let (id, sequence) = (recorded.id, recorded.entry.sequence);
+            Some(Snapshot { id, database: recorded.entry.database, sequence, manifest, journal: Arc::default() })
+        }));
+        if let Some(last) = snapshots[first..].last_mut() {
+            let (journal, fault) = journals.steps_behind(last.id, &last.manifest);
+            last.journal = journal;
+            faults.extend(fault);
+        }
+    }
     snapshots.sort_by(|a, b| (&a.database, a.sequence).cmp(&(&b.database, b.sequence)));
     Ok((snapshots, faults))
 }
 
-/// The snapshot that `selector` means, among `snapshots`, which are those of the database named `name` if one is named.
-pub fn select(mut snapshots: Vec<Snapshot>, selector: &Selector, name: Option<&str>) -> Result<Snapshot, SelectError> {
-    match selector {
-        Selector::Latest => latest(snapshots, name),
-        Selector::Prefix(prefix) => {
-            snapshots.retain(|snapshot| snapshot.id.to_string().starts_with(prefix));
-            match snapshots.len() {
-                0 => Err(SelectError::NoMatch(prefix.clone())),
-                1 => Ok(snapshots.remove(0)),
-                count => Err(SelectError::Ambiguous { prefix: prefix.clone(), count }),
-            }
-        }
+/// The snapshot whose id begins with `prefix`.
+pub fn select_snapshot(mut snapshots: Vec<Snapshot>, prefix: &str) -> Result<Snapshot, SelectError> {
+    snapshots.retain(|snapshot| snapshot.id.to_string().starts_with(prefix));
+    match snapshots.len() {
+        0 => Err(SelectError::NoMatch(prefix.to_owned())),
+        1 => Ok(snapshots.remove(0)),
+        count => Err(SelectError::Ambiguous { prefix: prefix.to_owned(), count }),
     }
-}
-
-fn latest(snapshots: Vec<Snapshot>, name: Option<&str>) -> Result<Snapshot, SelectError> {
-    let mut databases: Vec<String> = snapshots.iter().map(|snapshot| snapshot.database.clone()).collect();
-    databases.dedup();
-    if databases.len() > 1 {
-        return Err(SelectError::SeveralDatabases(databases));
-    }
-    snapshots.into_iter().max_by_key(|snapshot| snapshot.sequence).ok_or(SelectError::None(name.map(str::to_owned)))
 }

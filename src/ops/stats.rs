@@ -23,6 +23,8 @@ pub struct Stats {
     pub index_bytes: u64,
     /// Bytes of timelines.
     pub timeline_bytes: u64,
+    /// Bytes of journals.
+    pub journal_bytes: u64,
     /// What was wrong on the way.
     pub faults: Vec<Fault>,
 }
@@ -48,7 +50,7 @@ impl Stats {
 
     /// Bytes in the store.
     pub fn stored_bytes(&self) -> u64 {
-        self.pack_bytes + self.index_bytes + self.timeline_bytes
+        self.pack_bytes + self.index_bytes + self.timeline_bytes + self.journal_bytes
     }
 }
 
@@ -78,6 +80,7 @@ pub fn stats(repository: &Repository) -> Result<Stats, RepositoryError> {
         pack_bytes: packs.iter().map(|pack| pack.bytes).sum(),
         index_bytes: bytes(Folder::Index)?,
         timeline_bytes: bytes(Folder::Timelines)?,
+        journal_bytes: bytes(Folder::Journals)?,
         faults,
     })
 }

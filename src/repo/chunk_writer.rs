@@ -174,7 +174,7 @@ fn pack_lane(repository: &Repository, verify: bool) -> Lane<Vec<EncodedChunk>, P
     let threads = repository.environment.upload_threads;
     let repository = repository.clone();
     let work = move |chunks| upload(&repository, chunks, verify);
-    if threads == 0 { Lane::inline(work) } else { Lane::threaded(threads, work) }
+    Lane::new(threads, work)
 }
 
 fn upload(repository: &Repository, chunks: Vec<EncodedChunk>, verify: bool) -> PackResult {

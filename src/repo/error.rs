@@ -62,6 +62,23 @@ pub enum RepositoryError {
         /// The entry that it wrote.
         name: ObjectName,
     },
+    /// Another process of this machine captures the database.
+    #[error("{database}: another process on this machine is backing it up to this repository right now")]
+    BeingCaptured {
+        /// The database's name.
+        database: String,
+    },
+    /// A watcher that did not end captures the database elsewhere.
+    #[error("{database}: watched by a process on {host}, which may have commits that are not folded yet")]
+    WatchedElsewhere {
+        /// The database's name.
+        database: String,
+        /// Where.
+        host: String,
+    },
+    /// What this client remembers between runs cannot be read or written.
+    #[error("local state cannot be used")]
+    LocalState(#[source] std::io::Error),
     /// The user wants to stop.
     #[error(transparent)]
     Cancelled(#[from] Cancelled),
@@ -164,6 +181,14 @@ pub enum Fault {
         snapshot: ObjectHash,
         /// Which chunk.
         chunk: ChunkId,
+    },
+    /// A journal lacks commits although it has later ones.
+    #[error("{database}: commit {commit} is missing from the journal although later ones are there")]
+    MissingJournal {
+        /// The database's name.
+        database: String,
+        /// The first that is missing.
+        commit: u64,
     },
     /// An entry of a timeline is not there although later ones are.
     #[error("{name} is missing from its timeline")]

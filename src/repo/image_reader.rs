@@ -1,4 +1,4 @@
-//! Reads a snapshot's image: which chunk holds which pages, and their bytes in the order of the packs.
+//! Reads a state's image: which chunk holds which pages, and their bytes in the order of the packs.
 //!
 //! [`read_image`] fetches neighbouring chunks of a pack together and decodes them on all processors while the next ones are fetched. Its memory is
 //! two fetches, whatever the size of the database; the plan takes some 80 bytes a chunk.
@@ -9,13 +9,13 @@ use rayon::prelude::*;
 
 use crate::base::id::{ChunkId, ObjectHash};
 use crate::base::page::PageNo;
-use crate::format::layer::{LayerSegment, RunContent};
-use crate::format::manifest::Manifest;
+use crate::format::layer::RunContent;
 use crate::format::name::ObjectName;
 use crate::monitor::{Event, Monitor};
 
 use super::chunk_reader::ChunkReader;
 use super::index::Place;
+use super::stack_reader::{State, image_runs};
 use super::{Fault, Repository, RepositoryError};
 
 /// The most that is fetched at once, unless a single chunk is longer.
@@ -26,7 +26,7 @@ const GAP_BYTES: u64 = 128 << 10;
 /// Takes whole pages, from the page with that number on.
 pub type PageSink<'a, E> = dyn Fn(PageNo, &[u8]) -> Result<(), E> + Sync + 'a;
 
-/// Pages of a snapshot that lie in one chunk.
+/// Pages of an image that lie in one chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Piece {
     /// The first page.
@@ -39,26 +39,20 @@ pub struct Piece {
     pub chunk: ChunkId,
 }
 
-/// The pieces of a snapshot, in page order. Pages in none of them are zeros.
-pub fn pieces(reader: &ChunkReader<'_>, id: ObjectHash, manifest: &Manifest) -> Result<Vec<Piece>, Fault> {
-    let mut pieces = Vec::new();
-    for (position, &chunk) in manifest.image().segments.iter().enumerate() {
-        let bytes = reader.read(chunk, &|| format!("snapshot {id}, segment {position} of the page map"))?;
-        let segment = LayerSegment::parse(&bytes, position, manifest.page_count()).map_err(|source| Fault::Layer {
-            snapshot: id,
-            position,
-            chunk,
-            source,
-        })?;
-        let mut next = segment.first_page.0;
-        for run in segment.runs {
-            if let RunContent::Chunk { id: chunk, first } = run.content {
-                pieces.push(Piece { first: PageNo(next), pages: run.pages, first_in_chunk: first, chunk });
+/// The pieces of a state's image, in page order. Pages in none of them are zeros.
+pub fn pieces(reader: &ChunkReader<'_>, state: &State) -> Result<Vec<Piece>, Fault> {
+    let mut next = 1u32;
+    let pieces = image_runs(reader, state.snapshot, state.image())?.into_iter().filter_map(|run| {
+        let first = PageNo(next);
+        next = next.saturating_add(run.pages);
+        match run.content {
+            RunContent::Zeros => None,
+            RunContent::Chunk { chunk, first: first_in_chunk } => {
+                Some(Piece { first, pages: run.pages, first_in_chunk, chunk: chunk.id })
             }
-            next = next.saturating_add(run.pages);
         }
-    }
-    Ok(pieces)
+    });
+    Ok(pieces.collect())
 }
 
 /// Chunks that are fetched with one request.
@@ -69,17 +63,17 @@ struct Fetch {
     chunks: Vec<(Place, Range<usize>)>,
 }
 
-/// Hands every page that is in a chunk to `write`, in no particular order and from several threads: the first page's number and whole pages.
+/// Hands every page of the image that is in a chunk to `write`, in no particular order and from several threads: the first page's number and whole pages.
 pub fn read_image<E: From<RepositoryError> + Send>(
     repository: &Repository,
     reader: &ChunkReader<'_>,
-    id: ObjectHash,
-    manifest: &Manifest,
+    state: &State,
     write: &PageSink<'_, E>,
     monitor: &dyn Monitor,
 ) -> Result<(), E> {
     let fault = |fault: Fault| E::from(RepositoryError::from(fault));
-    let (pieces, fetches) = plan(reader, id, manifest).map_err(fault)?;
+    let (id, page_bytes) = (state.snapshot, state.page_size.bytes());
+    let (pieces, fetches) = plan(reader, state).map_err(fault)?;
     let fetch = |fetch: &Fetch| repository.store().read_range(&ObjectName::pack(fetch.pack), fetch.range.clone());
     let mut fetched = fetches.first().map(fetch);
     for (i, current) in fetches.iter().enumerate() {
@@ -90,7 +84,6 @@ pub fn read_image<E: From<RepositoryError> + Send>(
             || {
                 current.chunks.par_iter().try_for_each(|(place, range)| {
                     let chunk = open_chunk(reader, id, *place, bytes.as_deref(), current.range.start).map_err(fault)?;
-                    let page_bytes = manifest.page_size().bytes();
                     for piece in &pieces[range.clone()] {
                         write(piece.first, slice(&chunk, piece, page_bytes, id).map_err(fault)?)?;
                         monitor.event(Event::Advanced(piece.pages as u64 * page_bytes as u64));
@@ -128,10 +121,10 @@ fn slice<'a>(chunk: &'a [u8], piece: &Piece, page_bytes: usize, snapshot: Object
 }
 
 /// Pieces sorted by their place in the packs, and the fetches that cover them.
-fn plan(reader: &ChunkReader<'_>, id: ObjectHash, manifest: &Manifest) -> Result<(Vec<Piece>, Vec<Fetch>), Fault> {
-    let needed_by = || format!("snapshot {id}");
+fn plan(reader: &ChunkReader<'_>, state: &State) -> Result<(Vec<Piece>, Vec<Fetch>), Fault> {
+    let needed_by = || format!("snapshot {}", state.snapshot);
     let place = |chunk| reader.place(chunk).ok_or_else(|| Fault::MissingChunk { chunk, needed_by: needed_by() });
-    let mut placed: Vec<(Place, Piece)> = pieces(reader, id, manifest)?
+    let mut placed: Vec<(Place, Piece)> = pieces(reader, state)?
         .into_iter()
         .map(|piece| Ok((place(piece.chunk)?, piece)))
         .collect::<Result<_, Fault>>()?;

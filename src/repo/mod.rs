@@ -1,8 +1,8 @@
 //! The repository: objects in a store, opened with a key.
 //!
 //! ```text
-//! pages ── image_writer ──> chunks ── chunk_writer ──> packs ──> index segments ──> timeline entry
-//! pages <── image_reader <── chunks <── chunk_reader <── packs, index
+//! pages ── image_writer, delta_writer ──> chunks ── chunk_writer ──> packs ──> index segments ──> timeline entry
+//! pages <── image_reader, stack_reader <── chunks <── chunk_reader <── packs, index
 //! ```
 //!
 //! # Invariants
@@ -13,11 +13,16 @@
 
 pub mod chunk_reader;
 pub mod chunk_writer;
+pub mod delta_writer;
 mod error;
 pub mod image_reader;
 pub mod image_writer;
 pub mod index;
+pub mod journal;
+pub mod memory;
 mod open;
+pub mod page_scan;
+pub mod stack_reader;
 pub mod timeline;
 
 use std::sync::Arc;

@@ -9,9 +9,10 @@
 use std::collections::BTreeMap;
 
 use crate::base::id::{DatabaseId, ObjectHash};
+use crate::format::manifest::Manifest;
 use crate::format::name::{Folder, ObjectName};
 use crate::format::object::MAX_SEALED_BYTES;
-use crate::format::timeline::{Event, NO_ENTRY, TimelineEntry};
+use crate::format::timeline::{Event, NO_ENTRY, TimelineEntry, Watch};
 use crate::store::{Creation, StoreError};
 
 use super::{Fault, Repository, RepositoryError};
@@ -130,6 +131,28 @@ fn open_entry(
 }
 
 impl Timeline {
+    /// The snapshots with their ids, oldest first.
+    pub fn snapshots(&self) -> impl DoubleEndedIterator<Item = (ObjectHash, &Manifest)> {
+        self.entries.iter().filter_map(|recorded| match &recorded.entry.event {
+            Event::Snapshot(manifest) => Some((recorded.id, manifest)),
+            Event::WatchStarted(_) | Event::WatchEnded(_) => None,
+        })
+    }
+
+    /// The watcher that began last, if it has not ended.
+    pub fn open_watch(&self) -> Option<&Watch> {
+        self.entries.iter().rev().find_map(|recorded| match &recorded.entry.event {
+            Event::WatchStarted(watch) => Some(Some(watch)),
+            Event::WatchEnded(_) => Some(None),
+            Event::Snapshot(_) => None,
+        })?
+    }
+
+    /// The highest number that a state has; 0 without any.
+    pub fn last_commit(&self) -> u64 {
+        self.snapshots().map(|(_, manifest)| manifest.commit).max().unwrap_or(0)
+    }
+
     /// Extends the timeline by an event. A damaged entry does not keep later ones from being written, an unreadable or rolled-back end does.
     pub fn append(&mut self, repository: &Repository, name: &str, event: Event) -> Result<ObjectHash, RepositoryError> {
         if let Some(fault) = compare_with_seen(repository, self) {
@@ -167,6 +190,7 @@ fn seen_databases(repository: &Repository) -> Vec<DatabaseId> {
 fn seen_head(repository: &Repository, database: DatabaseId) -> Option<Head> {
     let state = repository.environment.state.as_ref()?;
     let content = state.read(&format!("{}/{database}", state_folder(repository))).ok()??;
+    let content = String::from_utf8(content).ok()?;
     let (sequence, hash) = content.trim().split_once(' ')?;
     Some(Head { sequence: sequence.parse().ok()?, hash: hash.parse().ok()? })
 }
@@ -185,6 +209,6 @@ fn remember(repository: &Repository, timeline: &Timeline) {
     let (Some(state), Some(head)) = (&repository.environment.state, timeline.head) else { return };
     if seen_head(repository, timeline.database) != Some(head) {
         let name = format!("{}/{}", state_folder(repository), timeline.database);
-        let _ = state.write(&name, &format!("{} {}\n", head.sequence, head.hash));
+        let _ = state.write(&name, format!("{} {}\n", head.sequence, head.hash).as_bytes());
     }
 }

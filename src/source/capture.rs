@@ -1,6 +1,6 @@
 //! A pinned state of a database, as pages.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -10,9 +10,13 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, ffi};
 
+use crate::base::clock::UnixMicros;
 use crate::base::page::{PageCount, PageNo, PageReader, PageSize};
+use crate::format::position::{FileFacts, Position, WalPosition};
 use crate::sqlite::header::{DatabaseHeader, HEADER_BYTES};
+use crate::sqlite::wal::Salts;
 
+use super::changes::{self, Changes, Now};
 use super::error::SourceError;
 use super::wal_map::{self, Mapped, WalMap, read_up_to};
 
@@ -42,7 +46,7 @@ pub struct Capture {
     pages: PinnedPages,
     journal_mode: String,
     recovered: bool,
-    _claim: Claim,
+    claim: Claim,
 }
 
 /// The pages of a pinned state. Threads may read them at once.
@@ -54,11 +58,17 @@ pub struct PinnedPages {
     page_count: PageCount,
 }
 
-struct WalSource {
-    wal: File,
-    shm: File,
-    map: Option<WalMap>,
+pub(super) struct WalSource {
+    pub(super) wal: File,
+    pub(super) shm: File,
+    pub(super) map: Option<WalMap>,
+    /// Without a map: the salts of the generation to come, or zeros.
+    pub(super) next_salts: Salts,
 }
+
+/// A file that was left alone for so long cannot change again without its times showing it: kernels stamp files every few milliseconds, and some file systems every
+/// two seconds.
+const SETTLED_MICROS: i64 = 3_000_000;
 
 impl Capture {
     /// Opens a database and pins its newest committed state.
@@ -74,7 +84,7 @@ impl Capture {
         let wal = if journal_mode == "wal" { open_wal(&path)? } else { None };
         let page_size = PageSize::new(page_size).expect("BUG: SQLite knows its own page sizes");
         let pages = PinnedPages { path, wal, file, page_size, page_count: PageCount(page_count) };
-        let mut capture = Self { connection, pages, journal_mode, recovered, _claim: claim };
+        let mut capture = Self { connection, pages, journal_mode, recovered, claim };
         capture.map_wal()?;
         Ok(capture)
     }
@@ -83,16 +93,83 @@ impl Capture {
     /// one, of another page count.
     pub fn map_wal(&mut self) -> Result<(), SourceError> {
         let pages = &mut self.pages;
-        let Some(WalSource { wal, shm, map }) = &mut pages.wal else { return Ok(()) };
-        *map = map_frames(&pages.path, wal, shm)?;
-        match map {
+        let Some(source) = &mut pages.wal else { return Ok(()) };
+        (source.map, source.next_salts) = map_frames(&pages.path, &source.wal, &source.shm)?;
+        match &source.map {
             Some(map) if map.page_size() != pages.page_size => Err(SourceError::WalRestarted(pages.path.clone())),
             Some(map) => {
-                pages.page_count = map.page_count;
+                pages.page_count = map.page_count();
                 Ok(())
             }
             None => Ok(()),
         }
+    }
+
+    /// What the file system and SQLite say of the database file. `now` is the time, to tell whether later changes must show in them.
+    pub fn file_facts(&self, now: UnixMicros) -> Result<FileFacts, SourceError> {
+        let PinnedPages { path, file, .. } = &self.pages;
+        let metadata = file.metadata().map_err(SourceError::io(path, "read"))?;
+        let mut header = [0; HEADER_BYTES];
+        read_up_to(file, &mut header, 0).map_err(SourceError::io(path, "read"))?;
+        let nanoseconds = |seconds: i64, rest: i64| seconds.saturating_mul(1_000_000_000).saturating_add(rest);
+        let changed_ns = nanoseconds(metadata.ctime(), metadata.ctime_nsec());
+        Ok(FileFacts {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            bytes: metadata.len(),
+            modified_ns: nanoseconds(metadata.mtime(), metadata.mtime_nsec()),
+            changed_ns,
+            change_counter: u32::from_be_bytes([header[24], header[25], header[26], header[27]]),
+            settled: now.0.saturating_sub(changed_ns / 1000) > SETTLED_MICROS,
+        })
+    }
+
+    /// How far the state reaches in the WAL; `None` if the WAL has no generation.
+    pub fn wal_position(&self) -> Option<WalPosition> {
+        let source = self.pages.wal.as_ref()?;
+        let next = WalPosition { salts: source.next_salts.0, frames: 0, checksum: (0, 0) };
+        source.map.as_ref().map(WalMap::position).or((next.salts != [0; 8]).then_some(next))
+    }
+
+    /// Which pages may differ from an earlier capture, and how that is known.
+    pub fn changes_since(&self, then: &Position, file: FileFacts) -> Result<Changes, SourceError> {
+        let PinnedPages { path, wal, page_size, .. } = &self.pages;
+        let wal = wal.as_ref().map(|source| (&source.wal, source.map.as_ref()));
+        let now = Now { file, page_size: page_size.get(), wal, position: self.wal_position() };
+        changes::changes_since(then, &now).map_err(SourceError::io(path, "read the WAL of"))
+    }
+
+    /// The WAL, for a database that has one.
+    pub(super) fn wal(&self) -> Option<&WalSource> {
+        self.pages.wal.as_ref()
+    }
+
+    pub(super) fn wal_mut(&mut self) -> Option<&mut WalSource> {
+        self.pages.wal.as_mut()
+    }
+
+    pub(super) fn set_page_count(&mut self, page_count: PageCount) {
+        self.pages.page_count = page_count;
+    }
+
+    /// Lets another connection, which has a pin, hold the state.
+    pub(super) fn swap_connection(&mut self, other: &mut Connection) {
+        std::mem::swap(&mut self.connection, other);
+    }
+
+    /// Device and inode of the file.
+    pub fn identity(&self) -> (u64, u64) {
+        self.claim.0
+    }
+
+    /// Size of a page.
+    pub fn page_size(&self) -> PageSize {
+        self.pages.page_size
+    }
+
+    /// Whether the database is in WAL mode.
+    pub fn has_wal(&self) -> bool {
+        self.pages.wal.is_some()
     }
 
     /// The pages of the state.
@@ -150,6 +227,29 @@ impl PageReader for PinnedPages {
 }
 
 impl PinnedPages {
+    /// The last frame of each page among the frames captured at `then`, if the WAL still has that generation.
+    pub fn frames_before(&self, then: &WalPosition) -> HashMap<PageNo, u32> {
+        match &self.wal {
+            Some(WalSource { map: Some(map), .. }) if map.position().salts == then.salts => {
+                map.frames_before(then.frames)
+            }
+            _ => HashMap::new(),
+        }
+    }
+
+    /// Reads one page as it stands in a frame of the WAL, or, without one, in the database file: a candidate for what the page was earlier. `false` if
+    /// there is none. Proving it is up to the caller.
+    pub fn read_candidate(&self, page: PageNo, frame: Option<u32>, buffer: &mut [u8]) -> Result<bool, SourceError> {
+        let read = match (frame, &self.wal) {
+            (None, _) => {
+                read_up_to(&self.file, buffer, self.page_size.offset_of(page)).map(|length| length == buffer.len())
+            }
+            (Some(frame), Some(WalSource { wal, map: Some(map), .. })) => map.read_frame(wal, frame, buffer),
+            (Some(_), _) => Ok(false),
+        };
+        read.map_err(SourceError::io(&self.path, "read"))
+    }
+
     /// Pages that the file is too short for must stand in the WAL.
     fn check_complete(&self, first: PageNo, wanted: usize, length: usize) -> Result<(), SourceError> {
         let page_bytes = self.page_size.bytes();
@@ -213,27 +313,38 @@ fn open_file(path: &Path) -> Result<(File, Claim), SourceError> {
 
 /// Opens a connection and begins a read transaction. Also says whether a crashed process's transaction was rolled back.
 fn pin(path: &Path, options: CaptureOptions) -> Result<(Connection, bool), SourceError> {
-    match begin(path, OpenFlags::SQLITE_OPEN_READ_ONLY, options) {
+    match begin_at(path, OpenFlags::SQLITE_OPEN_READ_ONLY, options) {
         Err(error) if error.sqlite_extended_error_code() == Some(ffi::SQLITE_READONLY_ROLLBACK) => {
             // A hot journal: any reader must roll it back before it can read, and SQLite does so for a connection that may write.
-            let connection = begin(path, OpenFlags::SQLITE_OPEN_READ_WRITE, options);
+            let connection = begin_at(path, OpenFlags::SQLITE_OPEN_READ_WRITE, options);
             connection.map(|connection| (connection, true)).map_err(|error| pin_error(path, options, error))
         }
         pinned => pinned.map(|connection| (connection, false)).map_err(|error| pin_error(path, options, error)),
     }
 }
 
-fn begin(path: &Path, access: OpenFlags, options: CaptureOptions) -> rusqlite::Result<Connection> {
+fn begin_at(path: &Path, access: OpenFlags, options: CaptureOptions) -> rusqlite::Result<Connection> {
+    let connection = connect(path, access, options)?;
+    begin(&connection)?;
+    Ok(connection)
+}
+
+/// Opens a connection that never checkpoints on behalf of the application, not even as the last one to close.
+pub(super) fn connect(path: &Path, access: OpenFlags, options: CaptureOptions) -> rusqlite::Result<Connection> {
     let connection = Connection::open_with_flags(path, access | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
-    // Never checkpoint on behalf of the application, not even as the last one to close.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
     connection.busy_timeout(options.busy_timeout)?;
+    Ok(connection)
+}
+
+/// Begins a read transaction.
+pub(super) fn begin(connection: &Connection) -> rusqlite::Result<()> {
     connection.execute_batch("BEGIN")?;
     // BEGIN alone takes no lock; reading does. This pragma reads the header and does not parse the schema.
-    let _: i64 = pragma(&connection, "user_version")?;
-    Ok(connection)
+    let _: i64 = pragma(connection, "user_version")?;
+    Ok(())
 }
 
 fn pragma<T: rusqlite::types::FromSql>(connection: &Connection, name: &str) -> rusqlite::Result<T> {
@@ -266,15 +377,16 @@ fn open_wal(path: &Path) -> Result<Option<WalSource>, SourceError> {
         let path = PathBuf::from(name);
         File::open(&path).map_err(SourceError::io(&path, "open"))
     };
-    Ok(Some(WalSource { wal: open("-wal")?, shm: open("-shm")?, map: None }))
+    Ok(Some(WalSource { wal: open("-wal")?, shm: open("-shm")?, map: None, next_salts: Salts([0; 8]) }))
 }
 
-fn map_frames(path: &Path, wal: &File, shm: &File) -> Result<Option<WalMap>, SourceError> {
+/// The committed frames; without any, the salts of the generation to come.
+pub(super) fn map_frames(path: &Path, wal: &File, shm: &File) -> Result<(Option<WalMap>, Salts), SourceError> {
     let mut damaged = None;
     for _ in 0..WAL_TRIES {
         match wal_map::map(wal, shm).map_err(SourceError::io(path, "read the WAL of"))? {
-            Mapped::Empty => return Ok(None),
-            Mapped::Frames(map) => return Ok(Some(map)),
+            Mapped::Empty(salts) => return Ok((None, salts)),
+            Mapped::Frames(map) => return Ok((Some(map), Salts([0; 8]))),
             // A restart between reading the index and the frames looks like damage once, not twice.
             Mapped::Damaged { frame } if damaged == Some(frame) => {
                 return Err(SourceError::WalDamaged { path: path.to_owned(), frame });

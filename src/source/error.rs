@@ -78,6 +78,9 @@ pub enum SourceError {
         /// How often it was read.
         tries: u32,
     },
+    /// Commits cannot have been captured: the WAL is not the one after the one that was captured.
+    #[error("{}-wal: not the generation after the one that was captured; it was removed, or locks were lost", .0.display())]
+    Gap(PathBuf),
     /// This process captures the same database already.
     #[error("{}: this process captures the database already", .0.display())]
     Busy(PathBuf),

@@ -17,8 +17,12 @@
 //! therefore opened before the connection and closed after it, and a database can be captured only once at a time in a process.
 
 mod capture;
+mod changes;
 mod error;
+mod follow;
 mod wal_map;
 
 pub use capture::{Capture, CaptureOptions, PinnedPages};
+pub use changes::{Changes, Tier};
 pub use error::SourceError;
+pub use follow::{CommitFrames, Follower, Trimmed};

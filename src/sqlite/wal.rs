@@ -75,6 +75,22 @@ impl WalHeader {
     }
 }
 
+/// The salts and the checksum that stand in a frame's header, whatever they are worth.
+pub fn frame_marks(header: &[u8; FRAME_HEADER_BYTES]) -> (Salts, Checksum) {
+    let mut salts = [0; 8];
+    salts.copy_from_slice(&header[8..16]);
+    let word = |at| be_u32(header, at).unwrap_or_default();
+    (Salts(salts), Checksum(word(16), word(20)))
+}
+
+impl Salts {
+    /// Whether these are the salts of the generation right after `earlier`: a restart adds one to the first (WAL format §4.3).
+    pub fn follows(self, earlier: Self) -> bool {
+        let first = |salts: Self| be_u32(&salts.0, 0).unwrap_or_default();
+        first(self) == first(earlier).wrapping_add(1)
+    }
+}
+
 /// A frame that the chain has accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Frame {
@@ -95,6 +111,12 @@ impl FrameChain {
     /// At the first frame of the generation that `header` opens.
     pub fn new(header: WalHeader) -> Self {
         Self { header, checksum: header.checksum }
+    }
+
+    /// Behind a frame of the generation named by `salts`, whose checksum was `checksum`; `header` may be that of another generation of the same
+    /// file.
+    pub fn resume(header: WalHeader, salts: Salts, checksum: Checksum) -> Self {
+        Self { header: WalHeader { salts, ..header }, checksum }
     }
 
     /// Accepts the next frame, header and page, if it continues the chain.

@@ -17,6 +17,11 @@ enum Kind<J, R> {
 }
 
 impl<J: Send + 'static, R: Send + 'static> Lane<J, R> {
+    /// A lane of so many threads; with none, it is [`inline`](Self::inline).
+    pub fn new(thread_count: usize, work: impl Fn(J) -> R + Send + Sync + 'static) -> Self {
+        if thread_count == 0 { Self::inline(work) } else { Self::threaded(thread_count, work) }
+    }
+
     /// Does each job when it is submitted.
     pub fn inline(work: impl Fn(J) -> R + Send + 'static) -> Self {
         Self(Kind::Inline { work: Box::new(work), done: Vec::new() })

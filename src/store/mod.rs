@@ -11,6 +11,7 @@
 pub mod lane;
 pub mod local;
 pub mod opendal;
+pub mod page_map;
 pub mod state;
 
 use std::io;

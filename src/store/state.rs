@@ -18,9 +18,14 @@ impl LocalState {
         Self { folder }
     }
 
+    /// Where files of that `name` are kept.
+    pub fn folder(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
     /// What was kept under `name`, if anything.
-    pub fn read(&self, name: &str) -> io::Result<Option<String>> {
-        match fs::read_to_string(self.folder.join(name)) {
+    pub fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
+        match fs::read(self.folder.join(name)) {
             Ok(content) => Ok(Some(content)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
@@ -33,13 +38,18 @@ impl LocalState {
         entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
     }
 
+    /// Forgets what was kept under `name`.
+    pub fn remove(&self, name: &str) -> io::Result<()> {
+        fs::remove_file(self.folder.join(name))
+    }
+
     /// Keeps `content` under `name`, a relative path.
-    pub fn write(&self, name: &str, content: &str) -> io::Result<()> {
+    pub fn write(&self, name: &str, content: &[u8]) -> io::Result<()> {
         let path = self.folder.join(name);
         let folder = path.parent().unwrap_or(&self.folder);
         fs::create_dir_all(folder)?;
         let mut temporary = tempfile::NamedTempFile::new_in(folder)?;
-        temporary.write_all(content.as_bytes())?;
+        temporary.write_all(content)?;
         temporary.as_file().sync_data()?;
         temporary.persist(path).map_err(|error| error.error)?;
         Ok(())

@@ -1,6 +1,6 @@
 //! What this program makes of a vector: its decoded values, or the name of the failure.
 
-use continuum::base::id::{ChunkId, DatabaseId, ObjectHash, RepositoryId, SlotId, from_hex, to_hex};
+use continuum::base::id::{ChunkId, DatabaseId, ObjectHash, RepositoryId, SlotId, WriterId, from_hex, to_hex};
 use continuum::base::page::{PageCount, PageSize};
 use continuum::base::units::padme;
 use continuum::chunk::codec;
@@ -11,9 +11,12 @@ use continuum::crypto::password::PasswordError;
 use continuum::crypto::secret::SecretKey;
 use continuum::format::FormatError;
 use continuum::format::config::UntrustedConfig;
+use continuum::format::delta::{self, Change, Record, StepPart};
 use continuum::format::index::IndexSegment;
+use continuum::format::journal::JournalObject;
 use continuum::format::key_slot::{KeySlot, SlotError};
 use continuum::format::layer::{LayerSegment, RunContent};
+use continuum::format::manifest::{LayerKind, Manifest};
 use continuum::format::object::{self, ObjectType, SealContext};
 use continuum::format::pack::PackReader;
 use continuum::format::timeline::{Event, TimelineEntry};
@@ -40,6 +43,8 @@ fn format(subject: &str, vector: &Value) -> Result<Value, FormatError> {
         "index" => index(vector),
         "layer" => layer(vector),
         "timeline" => timeline(vector),
+        "delta" => delta(vector),
+        "journal" => journal(vector),
         _ => panic!("unknown subject {subject}"),
     }
 }
@@ -64,6 +69,7 @@ fn keys(vector: &Value) -> Value {
         "pack_footer_key": to_hex(keys.footer.expose()),
         "index_key": to_hex(keys.index.expose()),
         "timeline_key": to_hex(keys.timeline.expose()),
+        "journal_key": to_hex(keys.journal.expose()),
         "public_key": to_hex(&keys.public().to_bytes()),
         "gear_blake3": blake3(&gear),
     })
@@ -75,7 +81,7 @@ fn cutter(vector: &Value) -> Value {
     let sizes = CutterSizes { minimum, average, maximum };
     assert!(sizes.is_valid());
     let keys = keyring(vector);
-    let page_size = PageSize::new(number(vector, "page_size") as u32).expect("a page size");
+    let page_size = page_size(vector);
     let data = &vector["data"];
     let image = repeated(&hex(data, "seed"), number(data, "period") as usize, number(data, "length") as usize);
     json!({ "lengths": Cutter::new(sizes, page_size, &keys.gear).cut_all(&image, true) })
@@ -154,8 +160,10 @@ fn layer(vector: &Value) -> Result<Value, FormatError> {
         .runs
         .iter()
         .map(|run| match run.content {
-            RunContent::Zeros => json!({ "pages": run.pages, "chunk": null, "first": 0 }),
-            RunContent::Chunk { id, first } => json!({ "pages": run.pages, "chunk": id.to_string(), "first": first }),
+            RunContent::Zeros => json!({ "pages": run.pages, "chunk": null, "chunk_pages": 0, "first": 0 }),
+            RunContent::Chunk { chunk, first } => {
+                json!({ "pages": run.pages, "chunk": chunk.id.to_string(), "chunk_pages": chunk.pages, "first": first })
+            }
         })
         .collect();
     Ok(json!({ "first_page": segment.first_page.0, "runs": runs }))
@@ -165,21 +173,41 @@ fn timeline(vector: &Value) -> Result<Value, FormatError> {
     let object = hex(vector, "object");
     let (database, sequence) = (DatabaseId(array(vector, "database_id")), number(vector, "sequence"));
     let entry = TimelineEntry::open(&object, database, sequence, &context(vector), &keyring(vector))?;
-    let Event::Snapshot(manifest) = entry.event;
+    let mut decoded = match &entry.event {
+        Event::Snapshot(manifest) => snapshot(manifest),
+        Event::WatchStarted(watch) | Event::WatchEnded(watch) => {
+            let started = matches!(entry.event, Event::WatchStarted(_));
+            let event = if started { "watch_started" } else { "watch_ended" };
+            json!({ "event": event, "writer": watch.writer.to_string(), "host": watch.host })
+        }
+    };
+    decoded["id"] = ObjectHash::of(&object).to_string().into();
+    decoded["sequence"] = entry.sequence.into();
+    decoded["previous"] = entry.previous.to_string().into();
+    decoded["database"] = entry.database.into();
+    decoded["recorded"] = entry.recorded.0.into();
+    Ok(decoded)
+}
+
+fn snapshot(manifest: &Manifest) -> Value {
     let layers: Vec<Value> = manifest
         .layers
         .iter()
         .map(|layer| {
             let segments: Vec<String> = layer.segments.iter().map(ToString::to_string).collect();
-            json!({ "kind": "image", "page_count": layer.page_count, "segments": segments })
+            json!({
+                "kind": if layer.kind == LayerKind::Image { "image" } else { "delta" },
+                "first_commit": layer.first_commit,
+                "last_commit": layer.last_commit,
+                "page_count": layer.page_count,
+                "low_page_count": layer.low_page_count,
+                "record_bytes": layer.record_bytes,
+                "segments": segments,
+            })
         })
         .collect();
-    Ok(json!({
-        "id": ObjectHash::of(&object).to_string(),
-        "sequence": entry.sequence,
-        "previous": entry.previous.to_string(),
-        "database": entry.database,
-        "recorded": entry.recorded.0,
+    json!({
+        "event": "snapshot",
         "strategy": manifest.strategy.to_string(),
         "tags": manifest.tags,
         "host": manifest.host,
@@ -190,16 +218,70 @@ fn timeline(vector: &Value) -> Result<Value, FormatError> {
         "page_size": manifest.page_size,
         "page_count": manifest.page_count,
         "root": manifest.root.to_string(),
+        "commit": manifest.commit,
+        "lineage": manifest.lineage,
         "layers": layers,
         "added": manifest.added,
-    }))
+    })
+}
+
+fn delta(vector: &Value) -> Result<Value, FormatError> {
+    let parts = delta::parse(&hex(vector, "segment"), page_size(vector))?;
+    Ok(json!({ "steps": steps(&parts, vector) }))
+}
+
+fn journal(vector: &Value) -> Result<Value, FormatError> {
+    let (writer, sequence) = (WriterId(array(vector, "writer")), number(vector, "sequence"));
+    let object = hex(vector, "object");
+    let journal = JournalObject::open(&object, writer, sequence, &context(vector), &keyring(vector))?;
+    let mut parts = Vec::new();
+    for part in &journal.parts {
+        parts.push(json!({
+            "database": part.database,
+            "base": part.base.to_string(),
+            "first_commit": part.first_commit,
+            "last_commit": part.last_commit,
+            "steps": steps(&part.steps(page_size(vector))?, vector),
+        }));
+    }
+    Ok(json!({ "parts": parts }))
+}
+
+/// Steps with what their records make of pages that hold the vector's pattern below.
+fn steps(parts: &[StepPart], vector: &Value) -> Vec<Value> {
+    let pattern = hex(vector, "below").into_iter().cycle();
+    let below: Vec<u8> = pattern.take(page_size(vector).bytes()).collect();
+    let record = |low_page_count: u32, record: &Record| {
+        let mut page = if record.page.0 > low_page_count { vec![0; below.len()] } else { below.clone() };
+        record.change.apply(&mut page);
+        let kind = match &record.change {
+            Change::Zero => "zero",
+            Change::Plain(_) => "plain",
+            Change::Xor(_) => "xor",
+        };
+        json!({ "page": record.page.0, "kind": kind, "blake3": blake3(&page) })
+    };
+    let step = |part: &StepPart| {
+        let state = &part.state;
+        let records: Vec<Value> = part.records.iter().map(|found| record(state.low_page_count, found)).collect();
+        json!({
+            "commit": state.commit,
+            "captured": state.captured.0,
+            "page_count": state.page_count,
+            "low_page_count": state.low_page_count,
+            "root": state.root.to_string(),
+            "more": part.more,
+            "records": records,
+        })
+    };
+    parts.iter().map(step).collect()
 }
 
 /// The type that the place asks for.
 pub fn object_type(vector: &Value) -> ObjectType {
-    use ObjectType::{Config, IndexSegment, KeySlot, Pack, PackFooter, TimelineEntry};
+    use ObjectType::{Config, IndexSegment, Journal, KeySlot, Pack, PackFooter, TimelineEntry};
     let code = number(vector, "type");
-    let types = [Config, KeySlot, Pack, PackFooter, IndexSegment, TimelineEntry];
+    let types = [Config, KeySlot, Pack, PackFooter, IndexSegment, TimelineEntry, Journal];
     types.into_iter().find(|&kind| kind as u64 == code).expect("a type of objects")
 }
 
@@ -212,6 +294,10 @@ pub fn context(vector: &Value) -> SealContext {
 /// The keys of the vector's root.
 pub fn keyring(vector: &Value) -> Keyring {
     Keyring::new(SecretKey::from_bytes(array(vector, "root")))
+}
+
+fn page_size(vector: &Value) -> PageSize {
+    PageSize::new(number(vector, "page_size") as u32).expect("a page size")
 }
 
 fn blake3(bytes: &[u8]) -> String {

@@ -1,6 +1,7 @@
 //! Makes the vectors: objects by the program's own writers, and faults by hand, one fault a vector.
 
 mod chunks;
+mod deltas;
 mod plain_objects;
 mod sealed_objects;
 mod snapshots;
@@ -35,6 +36,8 @@ pub fn vectors(subject: &str) -> Vec<Value> {
         "index" => sealed_objects::index(),
         "layer" => snapshots::layer(),
         "timeline" => snapshots::timeline(),
+        "delta" => deltas::delta(),
+        "journal" => deltas::journal(),
         _ => panic!("unknown subject {subject}"),
     }
 }
@@ -58,7 +61,15 @@ fn about(subject: &str) -> &'static str {
             "layer.md: a decoded layer segment of an image of `page_count` pages, at `position` from 0; and the rules \
              for CBOR, as a segment is neither sealed nor checked before"
         }
-        _ => "timeline.md, manifest.md: an entry under the name of its database and sequence",
+        "timeline" => "timeline.md, manifest.md: an entry under the name of its database and sequence",
+        "delta" => {
+            "delta.md: a decoded delta segment; each record with the hash of the page that it makes of a page that holds \
+             the bytes of `below`, repeated, or zeros if its number is above the step's `low_page_count`"
+        }
+        _ => {
+            "journal.md: a journal object under the name of its writer and sequence, its segments decoded as in the \
+             vectors of delta; suite and epoch are those of the config"
+        }
     }
 }
 

@@ -124,6 +124,7 @@ fn config_bodies(keys: &Keyring) -> Vec<(&'static str, &'static str, Cbor)> {
         ("maximum is no power of two", "malformed", cutter(32 * kib, 128 * kib, 513 * kib)),
         ("epoch 0", "malformed", set(&good, "epoch", 0.into())),
         ("epoch 2", "malformed", set(&good, "epoch", 2.into())),
+        ("epoch true", "malformed", set(&good, "epoch", true.into())),
         ("suite 0 in the body", "unknown-suite", set(&good, "suite", 0.into())),
         ("suite 3 in the body", "unknown-suite", set(&good, "suite", 3.into())),
         ("suite 257 in the body", "unknown-suite", set(&good, "suite", 257.into())),

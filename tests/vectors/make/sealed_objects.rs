@@ -40,11 +40,13 @@ fn sealed_around(context: &SealContext, kind: ObjectType, subkey: &SecretKey, pl
 }
 
 pub(super) fn sealed() -> Vec<Value> {
-    use ObjectType::{IndexSegment, TimelineEntry};
+    use ObjectType::{IndexSegment, Journal, TimelineEntry};
     let subkey = SecretKey::from_bytes([0x66; 32]);
     let entropy = SeededEntropy::new(2);
     let mut all = Vec::new();
-    for (context, kind) in [(CONTEXT, TimelineEntry), (CHACHA, TimelineEntry), (CONTEXT, IndexSegment)] {
+    for (context, kind) in
+        [(CONTEXT, TimelineEntry), (CHACHA, TimelineEntry), (CONTEXT, IndexSegment), (CONTEXT, Journal)]
+    {
         for length in [0, 1, 100, 300] {
             let object = object::seal(kind, &context, &subkey, b"here", &noise(8, length), &entropy);
             let name = format!("{} type {}, {length} bytes inside", context.suite, kind as u8);

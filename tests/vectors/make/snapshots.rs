@@ -14,6 +14,11 @@ fn runs(records: &[[u32; 3]]) -> Vec<u8> {
     records.iter().flatten().flat_map(|number| number.to_le_bytes()).collect()
 }
 
+/// Records of chunks: a byte that fills the id, and the pages of the chunk.
+fn chunks(records: &[(u8, u32)]) -> Vec<u8> {
+    records.iter().flat_map(|&(id, pages)| [&[id; 32][..], &pages.to_le_bytes()].concat()).collect()
+}
+
 fn segment(first_page: u32, page_count: u32, chunks: &[u8], records: &[[u32; 3]]) -> Cbor {
     map(vec![
         ("first_page", first_page.into()),
@@ -25,9 +30,9 @@ fn segment(first_page: u32, page_count: u32, chunks: &[u8], records: &[[u32; 3]]
 
 pub(super) fn layer() -> Vec<Value> {
     let input = |cbor: &[u8], position: u32, pages: u32| json!({ "segment": to_hex(cbor), "position": position, "page_count": pages });
-    let ids = [[0xaa; 32], [0xbb; 32]].concat();
-    let mixed = written(&segment(1, 10, &ids, &[[4, 0, 7], [3, ZEROS, 0], [2, 1, 0], [1, 0, 11]]));
-    let full = written(&segment(1, 65_536, &ids, &[[65_536, 1, 0]]));
+    let listed = chunks(&[(0xaa, 12), (0xbb, 65_536)]);
+    let mixed = written(&segment(1, 10, &listed, &[[4, 0, 7], [3, ZEROS, 0], [2, 1, 0], [1, 0, 11]]));
+    let full = written(&segment(1, 65_536, &listed, &[[65_536, 1, 0]]));
     let third = written(&segment(131_073, 5, &[], &[[5, ZEROS, 0]]));
     let mut all = vec![
         ok("chunks and zeros", input(&mixed, 0, 10)),
@@ -47,10 +52,20 @@ pub(super) fn layer() -> Vec<Value> {
 }
 
 fn layer_segments() -> Vec<(&'static str, &'static str, Cbor)> {
-    let of = |records: &[[u32; 3]]| segment(1, 10, &[0xaa; 32], records);
+    let listed = chunks(&[(0xaa, 10)]);
+    let of = |records: &[[u32; 3]]| segment(1, 10, &listed, records);
+    let of_pages = |pages: u32, records: &[[u32; 3]]| segment(1, 10, &chunks(&[(0xaa, pages)]), records);
     let good = of(&[[10, 0, 0]]);
     vec![
-        ("a chunk that no run uses", "ok", segment(1, 10, &[0xaa; 64], &[[10, 0, 0]])),
+        ("a chunk that no run uses", "ok", segment(1, 10, &chunks(&[(0xaa, 10), (0xbb, 0)]), &[[10, 0, 0]])),
+        ("pages of a chunk in another order", "ok", of(&[[3, 0, 7], [5, 0, 2], [2, 0, 0]])),
+        ("some pages of a chunk", "ok", of_pages(8192, &[[9, 0, 100], [1, 0, 8191]])),
+        ("the same page of a chunk twice", "ok", of(&[[5, 0, 5], [5, 0, 5]])),
+        ("a run past the pages of its chunk", "malformed", of_pages(9, &[[10, 0, 0]])),
+        ("a run that begins behind the pages of its chunk", "malformed", of_pages(10, &[[9, 0, 0], [1, 0, 10]])),
+        ("a run that ends one page too far", "malformed", of_pages(20, &[[10, 0, 11]])),
+        ("a page in a chunk that overflows", "malformed", of_pages(10, &[[10, 0, u32::MAX]])),
+        ("a run of a chunk of no pages", "malformed", of_pages(0, &[[10, 0, 0]])),
         ("a run of no pages", "malformed", of(&[[10, 0, 0], [0, 0, 0]])),
         ("a run of no zeros", "malformed", of(&[[0, ZEROS, 0], [10, 0, 0]])),
         ("a chunk that is not listed", "malformed", of(&[[10, 1, 0]])),
@@ -59,10 +74,11 @@ fn layer_segments() -> Vec<(&'static str, &'static str, Cbor)> {
         ("pages that overflow", "malformed", of(&[[u32::MAX, 0, 0], [11, 0, 0]])),
         ("no runs", "malformed", of(&[])),
         ("zeros that begin inside a chunk", "malformed", of(&[[10, ZEROS, 1]])),
-        ("another first page", "malformed", segment(2, 10, &[0xaa; 32], &[[10, 0, 0]])),
-        ("first page 0", "malformed", segment(0, 10, &[0xaa; 32], &[[10, 0, 0]])),
-        ("another page count", "malformed", segment(1, 9, &[0xaa; 32], &[[9, 0, 0]])),
-        ("ids that are not whole", "malformed", segment(1, 10, &[0xaa; 33], &[[10, 0, 0]])),
+        ("another first page", "malformed", segment(2, 10, &listed, &[[10, 0, 0]])),
+        ("first page 0", "malformed", segment(0, 10, &listed, &[[10, 0, 0]])),
+        ("another page count", "malformed", segment(1, 9, &listed, &[[9, 0, 0]])),
+        ("chunks that are not whole", "malformed", segment(1, 10, &[&listed[..], &[0xbb]].concat(), &[[10, 0, 0]])),
+        ("ids without pages", "malformed", segment(1, 10, &[0xaa; 32], &[[10, 0, 0]])),
         ("runs that are not whole", "malformed", set(&good, "runs", bytes(&runs(&[[10, 0, 0]])[..11]))),
         ("CBOR: keys in another order", "ok", reversed(&good)),
         ("CBOR: a missing key", "malformed", without(&good, "chunks")),
@@ -73,8 +89,8 @@ fn layer_segments() -> Vec<(&'static str, &'static str, Cbor)> {
         ("CBOR: a negative number", "malformed", set(&good, "first_page", (-1).into())),
         ("CBOR: true for a number", "malformed", set(&good, "first_page", Cbor::Bool(true))),
         ("CBOR: null for bytes", "malformed", set(&good, "chunks", Cbor::Null)),
-        ("CBOR: text for bytes", "malformed", set(&good, "chunks", "a".repeat(32).into())),
-        ("CBOR: an array for bytes", "malformed", set(&good, "chunks", Cbor::Array(vec![0xaa.into(); 32]))),
+        ("CBOR: text for bytes", "malformed", set(&good, "chunks", "a".repeat(36).into())),
+        ("CBOR: an array for bytes", "malformed", set(&good, "chunks", Cbor::Array(vec![0xaa.into(); 36]))),
         ("CBOR: bytes for a number", "malformed", set(&good, "first_page", bytes([1]))),
         ("CBOR: an array for the map", "malformed", {
             Cbor::Array(good.as_map().expect("a map").iter().map(|(_, value)| value.clone()).collect())
@@ -90,7 +106,7 @@ fn keyed_by(map: &Cbor, key_of: fn(u32, &str) -> Cbor) -> Cbor {
 }
 
 fn cbor_faults() -> Vec<(&'static str, &'static str, Vec<u8>)> {
-    let good = written(&segment(1, 10, &[0xaa; 32], &[[10, 0, 0]]));
+    let good = written(&segment(1, 10, &chunks(&[(0xaa, 10)]), &[[10, 0, 0]]));
     let spliced = |from: usize, to: usize, bytes: &[u8]| [&good[..from], bytes, &good[to..]].concat();
     // The map's head, the key `first_page` with its head, then the number 1.
     let number = 1 + 11;
@@ -127,9 +143,28 @@ fn cbor_faults() -> Vec<(&'static str, &'static str, Vec<u8>)> {
     ]
 }
 
+fn layer_of(kind: &str, commits: [u64; 2], page_counts: [u32; 2], segments: usize) -> Cbor {
+    map(vec![
+        ("kind", kind.into()),
+        ("first_commit", commits[0].into()),
+        ("last_commit", commits[1].into()),
+        ("page_count", page_counts[0].into()),
+        ("low_page_count", page_counts[1].into()),
+        ("record_bytes", if kind == "image" { 0 } else { 300 }.into()),
+        ("segments", Cbor::Array(vec![bytes([0x77; 32]); segments])),
+    ])
+}
+
+/// An image of the first commit.
+fn image(page_count: u32, segments: usize) -> Cbor {
+    layer_of("image", [1, 1], [page_count; 2], segments)
+}
+
+fn delta(commits: [u64; 2]) -> Cbor {
+    layer_of("delta", commits, [3, 3], 1)
+}
+
 fn manifest() -> Cbor {
-    let segments = Cbor::Array(vec![bytes([0x77; 32])]);
-    let image = map(vec![("kind", "image".into()), ("page_count", 3.into()), ("segments", segments)]);
     map(vec![
         ("strategy", "full".into()),
         ("tags", Cbor::Array(vec!["daily".into(), "büro".into()])),
@@ -141,7 +176,9 @@ fn manifest() -> Cbor {
         ("page_size", 4096.into()),
         ("page_count", 3.into()),
         ("root", bytes([0x88; 32])),
-        ("layers", Cbor::Array(vec![image])),
+        ("commit", 1.into()),
+        ("lineage", 1.into()),
+        ("layers", Cbor::Array(vec![image(3, 1)])),
         ("added", 12_288.into()),
     ])
 }
@@ -193,7 +230,10 @@ pub(super) fn timeline() -> Vec<Value> {
     for (name, expect, entry) in entries(&good) {
         all.push(fails(name, expect, input(&CONTEXT, "orders", 1, &entry)));
     }
-    for (name, expect, manifest) in manifests().into_iter().chain(layer_stacks()) {
+    for (name, expect, event) in watches() {
+        all.push(fails(name, expect, input(&CONTEXT, "orders", 1, &set(&good, "event", event))));
+    }
+    for (name, expect, manifest) in manifests().into_iter().chain(images()).chain(layer_stacks()).chain(layers()) {
         all.push(fails(name, expect, input(&CONTEXT, "orders", 1, &entry_of(manifest))));
     }
     let last = set(&set(&good, "sequence", u64::MAX.into()), "previous", bytes([9; 32]));
@@ -212,9 +252,37 @@ fn entries(good: &Cbor) -> Vec<(&'static str, &'static str, Cbor)> {
         ("another event", "malformed", event(vec![("deletion", manifest())])),
         ("no event", "malformed", event(vec![])),
         ("two events", "malformed", event(vec![("snapshot", manifest()), ("deletion", 1.into())])),
+        ("two known events", "malformed", event(vec![("snapshot", manifest()), ("watch_ended", watch())])),
         ("an event without content", "malformed", set(good, "event", "snapshot".into())),
         ("a missing key", "malformed", without(good, "recorded")),
         ("an unknown key", "malformed", set(good, "comment", "hello".into())),
+    ]
+}
+
+fn watch() -> Cbor {
+    map(vec![("writer", bytes([0x99; 16])), ("host", "host".into())])
+}
+
+fn watches() -> Vec<(&'static str, &'static str, Cbor)> {
+    let started = |watch: Cbor| map(vec![("watch_started", watch)]);
+    let ended = |watch: Cbor| map(vec![("watch_ended", watch)]);
+    vec![
+        ("watch: started", "ok", started(watch())),
+        ("watch: ended", "ok", ended(watch())),
+        ("watch: keys in another order", "ok", started(reversed(&watch()))),
+        ("watch: no host", "ok", ended(set(&watch(), "host", "".into()))),
+        ("watch: a host of 4096 bytes", "ok", started(set(&watch(), "host", "x".repeat(4096).into()))),
+        (
+            "watch: started on a host of 4097 bytes",
+            "malformed",
+            started(set(&watch(), "host", "x".repeat(4097).into())),
+        ),
+        ("watch: ended on a host of 4097 bytes", "malformed", ended(set(&watch(), "host", "x".repeat(4097).into()))),
+        ("watch: a writer of 15 bytes", "malformed", started(set(&watch(), "writer", bytes([0x99; 15])))),
+        ("watch: a writer as text", "malformed", started(set(&watch(), "writer", "9".repeat(16).into()))),
+        ("watch: a missing key", "malformed", ended(without(&watch(), "host"))),
+        ("watch: an unknown key", "malformed", ended(set(&watch(), "comment", "hello".into()))),
+        ("watch: another event of it", "malformed", map(vec![("watch_paused", watch())])),
     ]
 }
 
@@ -241,7 +309,16 @@ fn manifests() -> Vec<(&'static str, &'static str, Cbor)> {
         ("manifest: a tool of 4097 bytes", "malformed", with("tool", "x".repeat(4097).into())),
         ("manifest: a journal mode of 4097 bytes", "malformed", with("journal_mode", "x".repeat(4097).into())),
         ("manifest: empty texts", "ok", set(&set(&with("host", "".into()), "source", "".into()), "tool", "".into())),
+        ("manifest: a differential", "ok", with("strategy", "differential".into())),
+        ("manifest: an incremental", "ok", with("strategy", "incremental".into())),
+        ("manifest: a continuous one", "ok", with("strategy", "continuous".into())),
+        ("manifest: a compaction", "ok", with("strategy", "compaction".into())),
         ("manifest: another strategy", "malformed", with("strategy", "delta".into())),
+        ("manifest: a strategy in other letters", "malformed", with("strategy", "Full".into())),
+        ("manifest: another lineage", "ok", with("lineage", 77.into())),
+        ("manifest: a negative lineage", "malformed", with("lineage", (-1).into())),
+        ("manifest: no lineage", "malformed", without(&manifest(), "lineage")),
+        ("manifest: no commit", "malformed", without(&manifest(), "commit")),
         ("manifest: a root of 20 bytes", "malformed", with("root", bytes([8; 20]))),
         ("manifest: added as many as can be", "ok", with("added", u64::MAX.into())),
         ("manifest: a negative number added", "malformed", with("added", (-1).into())),
@@ -252,26 +329,80 @@ fn manifests() -> Vec<(&'static str, &'static str, Cbor)> {
     ]
 }
 
+fn with_layers(commit: u64, page_count: u32, layers: Vec<Cbor>) -> Cbor {
+    let manifest = set(&set(&manifest(), "commit", commit.into()), "page_count", page_count.into());
+    set(&manifest, "layers", Cbor::Array(layers))
+}
+
+fn images() -> Vec<(&'static str, &'static str, Cbor)> {
+    let with = |page_count: u32, image: Cbor| with_layers(1, page_count, vec![image]);
+    vec![
+        ("image: 65,536 pages in one segment", "ok", with(65_536, image(65_536, 1))),
+        ("image: 65,537 pages in two segments", "ok", with(65_537, image(65_537, 2))),
+        ("image: 65,537 pages in one segment", "malformed", with(65_537, image(65_537, 1))),
+        ("image: a segment too many", "malformed", with(65_536, image(65_536, 2))),
+        ("image: no segments", "malformed", with(3, image(3, 0))),
+        ("image: no pages", "malformed", with(0, image(0, 0))),
+        ("image: too many pages", "malformed", with(u32::MAX, image(u32::MAX, 1))),
+        ("image: other pages than the manifest's", "malformed", with(3, image(4, 1))),
+        ("image: a low page count above", "malformed", with(3, layer_of("image", [1, 1], [3, 4], 1))),
+        ("image: commit 0", "malformed", with_layers(0, 3, vec![layer_of("image", [0, 0], [3, 3], 1)])),
+        ("image: a later commit than the manifest's", "malformed", with(3, layer_of("image", [2, 2], [3, 3], 1))),
+    ]
+}
+
 fn layer_stacks() -> Vec<(&'static str, &'static str, Cbor)> {
-    let layer = |kind: &str, page_count: u32, segments: usize| {
-        let segments = Cbor::Array(vec![bytes([0x77; 32]); segments]);
-        map(vec![("kind", kind.into()), ("page_count", page_count.into()), ("segments", segments)])
-    };
-    let with = |page_count: u32, layers: Vec<Cbor>| {
-        set(&set(&manifest(), "page_count", page_count.into()), "layers", Cbor::Array(layers))
+    let with = |commit: u64, layers: Vec<Cbor>| with_layers(commit, 3, layers);
+    let stack = |deltas: u64| {
+        let deltas = (2..2 + deltas).map(|commit| delta([commit; 2]));
+        std::iter::once(image(3, 1)).chain(deltas).collect::<Vec<_>>()
     };
     vec![
-        ("manifest: 65,536 pages in one segment", "ok", with(65_536, vec![layer("image", 65_536, 1)])),
-        ("manifest: 65,537 pages in two segments", "ok", with(65_537, vec![layer("image", 65_537, 2)])),
-        ("manifest: 65,537 pages in one segment", "malformed", with(65_537, vec![layer("image", 65_537, 1)])),
-        ("manifest: a segment too many", "malformed", with(65_536, vec![layer("image", 65_536, 2)])),
-        ("manifest: no segments", "malformed", with(3, vec![layer("image", 3, 0)])),
-        ("manifest: no pages", "malformed", with(0, vec![layer("image", 0, 0)])),
-        ("manifest: too many pages", "malformed", with(u32::MAX, vec![layer("image", u32::MAX, 1)])),
-        ("manifest: an image of other pages", "malformed", with(3, vec![layer("image", 4, 1)])),
-        ("manifest: no layers", "malformed", with(3, vec![])),
-        ("manifest: two images", "malformed", with(3, vec![layer("image", 3, 1), layer("image", 3, 1)])),
-        ("manifest: a layer of another kind", "malformed", with(3, vec![layer("delta", 3, 1)])),
-        ("manifest: an unknown key of a layer", "malformed", with(3, vec![set(&layer("image", 3, 1), "x", 1.into())])),
+        ("layers: an image and a delta", "ok", with(2, stack(1))),
+        ("layers: 32", "ok", with(32, stack(31))),
+        ("layers: 33", "malformed", with(33, stack(32))),
+        ("layers: none", "malformed", with(1, vec![])),
+        ("layers: two images", "malformed", with(1, vec![image(3, 1), image(3, 1)])),
+        ("layers: an image between", "malformed", with(2, vec![image(3, 1), image(3, 1), delta([2, 2])])),
+        ("layers: a delta first", "malformed", with(2, vec![delta([1, 1]), delta([2, 2])])),
+        ("layers: only a delta", "malformed", with(1, vec![delta([1, 1])])),
+        ("layers: of another kind", "malformed", with(3, vec![image(3, 1), layer_of("tree", [2, 3], [3, 3], 1)])),
+        ("layers: the last one leads to an earlier commit", "malformed", with(3, stack(1))),
+        ("layers: the last one leads to a later commit", "malformed", with(2, stack(2))),
+        ("layers: the last one leads to other pages", "malformed", with_layers(2, 4, stack(1))),
+        ("layers: an image of other pages, below", "ok", with(2, vec![image(70_000, 2), delta([2, 2])])),
+        ("layers: an image of other segments, below", "malformed", with(2, vec![image(70_000, 1), delta([2, 2])])),
+        ("layers: a map", "malformed", set(&manifest(), "layers", map(vec![("image", image(3, 1))]))),
+    ]
+}
+
+fn layers() -> Vec<(&'static str, &'static str, Cbor)> {
+    let with = |commit: u64, page_count: u32, delta: Cbor| with_layers(commit, page_count, vec![image(3, 1), delta]);
+    let of = |commits: [u64; 2], page_counts: [u32; 2]| layer_of("delta", commits, page_counts, 1);
+    let changed = |field: &str, value: Cbor| with(2, 3, set(&delta([2, 2]), field, value));
+    let most = u32::MAX - 1;
+    vec![
+        ("delta: several commits", "ok", with(9, 3, delta([2, 9]))),
+        ("delta: the largest commit", "ok", with(u64::MAX, 3, delta([2, u64::MAX]))),
+        ("delta: several segments", "ok", with(2, 3, layer_of("delta", [2, 2], [3, 3], 5))),
+        ("delta: no segments", "malformed", with(2, 3, layer_of("delta", [2, 2], [3, 3], 0))),
+        ("delta: first commit 0", "malformed", with(2, 3, delta([0, 2]))),
+        ("delta: commit 0", "malformed", with(0, 3, delta([0, 0]))),
+        ("delta: first commit after the last", "malformed", with(2, 3, delta([3, 2]))),
+        ("delta: fewer pages on the way", "ok", with(2, 3, of([2, 2], [3, 2]))),
+        ("delta: no pages on the way", "ok", with(2, 3, of([2, 2], [3, 0]))),
+        ("delta: a low page count above", "malformed", with(2, 3, of([2, 2], [3, 4]))),
+        ("delta: no pages", "malformed", with(2, 0, of([2, 2], [0, 0]))),
+        ("delta: as many pages as can be", "ok", with(2, most, of([2, 2], [most, 3]))),
+        ("delta: too many pages", "malformed", with(2, u32::MAX, of([2, 2], [u32::MAX, 3]))),
+        ("delta: too many pages, below", "malformed", {
+            with_layers(3, 3, vec![image(3, 1), of([2, 2], [u32::MAX, 3]), delta([3, 3])])
+        }),
+        ("delta: as many bytes of records as can be", "ok", changed("record_bytes", u64::MAX.into())),
+        ("delta: a negative number of bytes", "malformed", changed("record_bytes", (-1).into())),
+        ("delta: a segment of 31 bytes", "malformed", changed("segments", Cbor::Array(vec![bytes([0x77; 31])]))),
+        ("delta: keys in another order", "ok", with(2, 3, reversed(&delta([2, 2])))),
+        ("delta: a missing key", "malformed", with(2, 3, without(&delta([2, 2]), "record_bytes"))),
+        ("delta: an unknown key", "malformed", changed("x", 1.into())),
     ]
 }

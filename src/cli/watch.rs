@@ -1,0 +1,217 @@
+//! `continuum watch`
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use crate::chunk::codec::Compression;
+use crate::daemon::watch::{DatabaseOptions, Status, WatchOptions, watch};
+use crate::ops::snapshot::{Choice, SnapshotOptions};
+use crate::repo::Repository;
+use crate::repo::chunk_writer::EncodeOptions;
+use crate::source::CaptureOptions;
+
+use super::error::{CliError, DONE};
+use super::session::{self, Session};
+use super::snapshot::name_of;
+use super::{output, status, time};
+
+/// Options of `watch`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Runs until Ctrl-C or SIGTERM; then everything that was committed before is stored. In WAL mode every commit becomes a restore point, durable in the repository
+within the flush interval and a moment; the application is never waited for and never waits. A database in another journal mode is compared when
+its file has changed. `continuum status` in another terminal shows how far each database is.
+
+The configuration file is TOML:
+  [[database]]
+  path = \"/var/lib/app/orders.db\"
+  name = \"orders\"          # optional
+
+Examples:
+  continuum -r /backup/repo watch /var/lib/app/orders.db
+  continuum -r /backup/repo watch --config /etc/continuum.toml
+  continuum -r /backup/repo watch --flush-interval 0.2 *.db")]
+pub struct WatchArguments {
+    /// Database files; they may appear later
+    #[arg(required_unless_present = "config", value_name = "DATABASE")]
+    databases: Vec<PathBuf>,
+    /// A file that lists databases
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Name of the database in the repository, if only one is given [default: the file's stem]
+    #[arg(long)]
+    name: Option<String>,
+    /// Store commits at most so often, all databases' together, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 0.5, value_parser = seconds)]
+    flush_interval: f64,
+    /// Fold commits into packs so often, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 300.0, value_parser = seconds)]
+    fold_interval: f64,
+    /// … or when so many MiB of them wait
+    #[arg(long, value_name = "MIB", default_value_t = 16)]
+    fold_size: u64,
+    /// Run passive checkpoints when a WAL is longer than so many MiB; readers and writers never wait for them
+    #[arg(long, value_name = "MIB", default_value_t = 4)]
+    wal_limit: u64,
+    /// Let the databases go when so many MiB wait for the repository
+    #[arg(long, value_name = "MIB", default_value_t = 64)]
+    spool_limit: u64,
+    /// Compare a database that is not in WAL mode at most so often, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 60.0, value_parser = seconds)]
+    scan_interval: f64,
+    /// Go on although a watcher on another machine did not end; its later commits are ignored
+    #[arg(long)]
+    take_over: bool,
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(seconds) if (0.01..=86_400.0).contains(&seconds) => Ok(seconds),
+        _ => Err("0.01 to 86400 seconds expected".to_owned()),
+    }
+}
+
+impl WatchArguments {
+    fn plan(&self) -> Result<Vec<DatabaseOptions>, CliError> {
+        let mut listed: Vec<(PathBuf, Option<String>)> =
+            self.databases.iter().map(|path| (path.clone(), self.name.clone())).collect();
+        if let Some(config) = &self.config {
+            listed.extend(read_config(config)?);
+        }
+        if self.name.is_some() && listed.len() != 1 {
+            return Err(CliError::usage("--name names one database, but several are given"));
+        }
+        if listed.is_empty() {
+            return Err(CliError::usage("no database is listed"));
+        }
+        let mut plan: Vec<DatabaseOptions> = Vec::new();
+        for (path, name) in listed {
+            let name = name_of(&path, name.as_deref())?;
+            if let Some(other) = plan.iter().find(|other| other.snapshot.name == name) {
+                let message = format!("{} and {} would both be named {name:?}", other.path.display(), path.display());
+                return Err(CliError::usage(message).with_hint("give each its own name in a configuration file"));
+            }
+            plan.push(self.options(path, name));
+        }
+        Ok(plan)
+    }
+
+    fn options(&self, path: PathBuf, name: String) -> DatabaseOptions {
+        DatabaseOptions {
+            path,
+            snapshot: SnapshotOptions {
+                name,
+                choice: Choice::Auto,
+                tags: Vec::new(),
+                host: session::host(),
+                compression: Compression::default(),
+                verify: true,
+                capture: CaptureOptions { busy_timeout: Duration::from_secs(2) },
+                take_over: self.take_over,
+            },
+            wal_limit_bytes: self.wal_limit << 20,
+            scan_interval: Duration::from_secs_f64(self.scan_interval),
+        }
+    }
+}
+
+fn read_config(path: &Path) -> Result<Vec<(PathBuf, Option<String>)>, CliError> {
+    let bad = |what: String| CliError::usage(format!("{}: {what}", path.display()));
+    let text = std::fs::read_to_string(path).map_err(|error| bad(error.to_string()))?;
+    let table: toml::Table = text.parse().map_err(|error: toml::de::Error| bad(error.to_string()))?;
+    if let Some(key) = table.keys().find(|key| *key != "database") {
+        return Err(bad(format!("unknown key {key:?}; only [[database]] is expected")));
+    }
+    let listed = table.get("database").and_then(toml::Value::as_array);
+    let listed = listed.ok_or_else(|| bad("no [[database]]".to_owned()))?;
+    listed
+        .iter()
+        .map(|entry| {
+            let entry = entry.as_table().ok_or_else(|| bad("[[database]] expected".to_owned()))?;
+            if let Some(key) = entry.keys().find(|key| !matches!(key.as_str(), "path" | "name")) {
+                return Err(bad(format!("unknown key {key:?} in [[database]]; path and name are expected")));
+            }
+            let text =
+                |key: &str| entry.get(key).map(|value| value.as_str().ok_or_else(|| bad(format!("{key} is no text"))));
+            let path = text("path").transpose()?.ok_or_else(|| bad("a [[database]] without path".to_owned()))?;
+            Ok((PathBuf::from(path), text("name").transpose()?.map(str::to_owned)))
+        })
+        .collect()
+}
+
+/// Watches until told to stop.
+pub fn run(session: &Session, arguments: &WatchArguments) -> Result<u8, CliError> {
+    let plan = arguments.plan()?;
+    let repository = session.open()?;
+    let options = WatchOptions {
+        flush_interval: Duration::from_secs_f64(arguments.flush_interval),
+        fold_interval: Duration::from_secs_f64(arguments.fold_interval),
+        fold_bytes: arguments.fold_size << 20,
+        spool_bytes: arguments.spool_limit << 20,
+        encode: EncodeOptions::default(),
+    };
+    let monitor = session.monitor();
+    let line = status::Line::new(!session.json() && !session.quiet());
+    let started = time::utc(repository.environment().clock.now());
+    let mut kept = Kept { repository: &repository, started, last: None, unchanged: 0 };
+    let ended = watch(&repository, plan, options, &monitor, &mut |status| {
+        line.show(status);
+        kept.keep(status);
+    });
+    line.clear();
+    kept.remove();
+    let status = ended?;
+    if session.json() {
+        session.print_json("continuum.watch/1", status::document(&status));
+    } else if !session.quiet() {
+        let commits = status.databases.iter().map(|database| database.commit_count).sum();
+        output::line(format!(
+            "stopped: {} captured, all stored; {} of journal in {}, {}",
+            output::plural(commits, "commit"),
+            output::bytes(status.flushed_bytes),
+            output::plural(status.flush_count, "object"),
+            output::plural(status.fold_count, "fold"),
+        ));
+    }
+    Ok(DONE)
+}
+
+/// Keeps the status in the local state, for `continuum status`.
+struct Kept<'a> {
+    repository: &'a Repository,
+    started: String,
+    last: Option<(String, Value)>,
+    unchanged: u32,
+}
+
+/// An unchanged status is written again after so many reports, to show that the watcher lives.
+const KEEP_ALIVE_REPORTS: u32 = 5;
+
+impl Kept<'_> {
+    fn keep(&mut self, status: &Status) {
+        let Some(state) = &self.repository.environment().state else { return };
+        let document = status::document(status);
+        self.unchanged += 1;
+        if self.last.as_ref().is_some_and(|(_, last)| *last == document) && self.unchanged < KEEP_ALIVE_REPORTS {
+            return;
+        }
+        self.unchanged = 0;
+        let name = status::file_name(self.repository, &status.writer.to_string());
+        let now = time::utc(self.repository.environment().clock.now());
+        let whole = json!({
+            "pid": std::process::id(), "host": session::host(), "started": self.started, "updated": now, "status": document,
+        });
+        // A status that cannot be kept is no reason to stop.
+        let _ = state.write(&name, whole.to_string().as_bytes());
+        self.last = Some((name, document));
+    }
+
+    fn remove(&self) {
+        if let (Some(state), Some((name, _))) = (&self.repository.environment().state, &self.last) {
+            let _ = state.remove(name);
+        }
+    }
+}

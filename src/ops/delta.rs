@@ -1,0 +1,496 @@
+//! Stores a pinned state, as an image or as a delta against an earlier snapshot.
+
+use std::sync::OnceLock;
+
+use rayon::prelude::*;
+
+use crate::base::clock::UnixMicros;
+use crate::base::id::{ChunkId, ImageRoot, ObjectHash};
+use crate::base::image_tree::{Leaves, NodeHash};
+use crate::base::page::{PageNo, PageReader};
+use crate::format::delta::StepState;
+use crate::format::manifest::{Layer, LayerKind, Manifest, Strategy};
+use crate::format::position::{FileFacts, Position, WalPosition};
+use crate::monitor::{Event, Monitor};
+use crate::repo::chunk_reader::ChunkReader;
+use crate::repo::chunk_writer::ChunkWriter;
+use crate::repo::delta_writer::{self, Below, write_delta};
+use crate::repo::image_writer::{Extent, ImageError, plan, write_image};
+use crate::repo::memory::Memory;
+use crate::repo::page_scan::{ChangedLeaf, compare_pages, scan, shape};
+use crate::repo::stack_reader::{StackReader, State};
+use crate::repo::timeline::Timeline;
+use crate::repo::{Fault, Repository, RepositoryError};
+use crate::source::{Capture, Changes, PinnedPages, SourceError, Tier};
+use crate::store::page_map::{PageMap, PageMapBuilder};
+
+use super::snapshot::{Choice, SnapshotError};
+
+/// Bytes of an earlier state that are read at a time to make its page map anew.
+const BATCH_BYTES: usize = 8 << 20;
+
+/// What a capture is stored with.
+pub struct Plan<'a> {
+    /// Where to.
+    pub repository: &'a Repository,
+    /// Reads what is there.
+    pub reader: &'a ChunkReader<'a>,
+    /// Of the database.
+    pub timeline: &'a Timeline,
+    /// What this client remembers.
+    pub memory: Option<&'a Memory>,
+    /// What to store.
+    pub choice: Choice,
+    /// When the state was pinned.
+    pub captured: UnixMicros,
+    /// Hears of progress, and says when to stop.
+    pub monitor: &'a dyn Monitor,
+}
+
+/// What was stored.
+pub struct Stored {
+    /// The state.
+    pub state: StepState,
+    /// As what.
+    pub strategy: Strategy,
+    /// Of the source.
+    pub lineage: u32,
+    /// For the manifest.
+    pub layers: Vec<Layer>,
+    /// How completeness was proved.
+    pub tier: Tier,
+    /// Why no cheaper tier could.
+    pub reasons: Vec<&'static str>,
+    /// Pages that differ from the earlier state.
+    pub changed_pages: u32,
+    /// The page map of the state.
+    pub map: Option<PageMap>,
+    /// The source's file.
+    pub file: FileFacts,
+    /// The source's WAL.
+    pub wal: Option<WalPosition>,
+}
+
+/// An earlier state that a capture can be compared with.
+struct Earlier {
+    state: State,
+    map: PageMap,
+    /// Where the capture was; unknown when the map was read from the repository.
+    position: Option<Position>,
+}
+
+/// A capture compared with an earlier state.
+struct Compared {
+    earlier: Earlier,
+    changes: Changes,
+    leaves: Vec<ChangedLeaf>,
+    /// What the leaves were.
+    before: Vec<Option<NodeHash>>,
+}
+
+/// Stores the state that `capture` pins.
+pub fn store(plan: &Plan<'_>, writer: &mut ChunkWriter<'_>, capture: &Capture) -> Result<Stored, SnapshotError> {
+    let file = capture.file_facts(plan.captured)?;
+    let last = plan.timeline.snapshots().last().map(|(_, manifest)| manifest);
+    let earlier = match last {
+        Some(last) if last.page_size == capture.pages().page_size().get() => find_earlier(plan),
+        _ => None,
+    };
+    let lineage = last.map_or(1, |last| last.lineage);
+    let Some(earlier) = earlier else {
+        let reason = if last.is_none() { "the first snapshot" } else { "no earlier state to compare with" };
+        let resized = last.is_some_and(|last| last.page_size != capture.pages().page_size().get());
+        let lineage = lineage + u32::from(resized);
+        return store_whole(plan, writer, capture, Step { file, lineage }, reason);
+    };
+    let changes = match &earlier.position {
+        Some(position) => capture.changes_since(position, file)?,
+        None => Changes::unknown("no local state: the page map was made anew from the repository"),
+    };
+    let replaced = earlier.position.is_some_and(|position| !position.file.same_file(&file));
+    let lineage = lineage + u32::from(replaced || changes.rewound);
+    let compared = compare(plan, earlier, changes, capture)?;
+    let pages = capture.pages().page_count().0;
+    let most = u64::from(compared.changed_pages(capture)) * 2 > u64::from(pages);
+    let choice = if replaced || (plan.choice == Choice::Auto && most) { Choice::Full } else { plan.choice };
+    let step = Step { file, lineage };
+    match choice {
+        Choice::Full => store_image(plan, writer, capture, compared, step),
+        Choice::Differential => store_differential(plan, writer, capture, compared, step),
+        Choice::Auto | Choice::Incremental => store_incremental(plan, writer, capture, compared, step),
+    }
+}
+
+/// What is known of a capture from its source.
+#[derive(Clone, Copy)]
+struct Step {
+    file: FileFacts,
+    lineage: u32,
+}
+
+impl Compared {
+    fn changed_pages(&self, capture: &Capture) -> u32 {
+        self.leaves.len() as u32 * shape(capture.pages()).pages_a_leaf()
+    }
+
+    fn leaf_numbers(&self) -> Vec<u32> {
+        self.leaves.iter().map(|&(leaf, _)| leaf).collect()
+    }
+}
+
+/// The state that this client remembers, or else the last one in the timeline, read anew. What cannot be used costs a full read.
+fn find_earlier(plan: &Plan<'_>) -> Option<Earlier> {
+    let memory = plan.memory?;
+    if let Some((position, map)) = memory.load()
+        && let Some((id, manifest)) = plan.timeline.snapshots().find(|(id, _)| *id == position.entry)
+        && manifest.root == position.root
+    {
+        // A compaction of the same state has fewer layers.
+        let same = |other: &(ObjectHash, &Manifest)| (other.1.commit, other.1.root) == (manifest.commit, manifest.root);
+        let (id, manifest) = plan.timeline.snapshots().rev().find(same).unwrap_or((id, manifest));
+        return Some(Earlier { state: State::of_snapshot(id, manifest), map, position: Some(position) });
+    }
+    if plan.choice == Choice::Full {
+        return None;
+    }
+    let (id, manifest) = plan.timeline.snapshots().last()?;
+    match rebuild(plan, memory, State::of_snapshot(id, manifest)) {
+        Ok(earlier) => earlier,
+        Err(error) => {
+            let text = format!("the last snapshot cannot be read ({error}), so everything is stored anew");
+            plan.monitor.event(Event::Notice(text));
+            None
+        }
+    }
+}
+
+fn rebuild(plan: &Plan<'_>, memory: &Memory, state: State) -> Result<Option<Earlier>, RepositoryError> {
+    let stack = StackReader::open(plan.reader, &state)?;
+    let leaves = Leaves { page_size: state.page_size, page_count: state.page_count };
+    let mut builder = PageMapBuilder::new(Some(&memory.folder()), leaves).map_err(RepositoryError::LocalState)?;
+    let leaf_bytes = leaves.page_size.bytes() * leaves.pages_a_leaf() as usize;
+    let batch_pages = (BATCH_BYTES / leaves.page_size.bytes()) as u32;
+    for start in (1..=state.page_count.0).step_by(batch_pages as usize) {
+        plan.monitor.check_cancelled()?;
+        let pages = batch_pages.min(state.page_count.0 + 1 - start);
+        let mut bytes = vec![0; pages as usize * leaves.page_size.bytes()];
+        stack.read(PageNo(start), &mut bytes)?;
+        let first = builder.leaf_count();
+        let contents = bytes.par_chunks(leaf_bytes).enumerate();
+        let hashes: Vec<NodeHash> = contents.map(|(at, content)| leaves.hash(first + at as u32, content)).collect();
+        builder.push(&hashes).map_err(RepositoryError::LocalState)?;
+    }
+    drop(stack);
+    let (root, map) = builder.finish().map_err(RepositoryError::LocalState)?;
+    // Damage in the repository is not built upon.
+    Ok(map.filter(|_| root == state.root).map(|map| Earlier { state, map, position: None }))
+}
+
+/// Finds the leaves that differ.
+fn compare(
+    plan: &Plan<'_>,
+    mut earlier: Earlier,
+    mut changes: Changes,
+    capture: &Capture,
+) -> Result<Compared, SnapshotError> {
+    let pages = capture.pages();
+    let full = plan.choice == Choice::Full;
+    if full && changes.tier != Tier::Scan {
+        // Every page read anew is what a full is for.
+        changes = Changes::unknown("a full reads every page anew");
+    }
+    loop {
+        let leaves = match changes.tier {
+            Tier::Unchanged => Vec::new(),
+            Tier::WalTail | Tier::WalRescue => compare_pages(pages, &earlier.map, changes.pages.iter().copied())?,
+            Tier::Scan => scan(pages, &earlier.map, plan.monitor)?,
+        };
+        let known = earlier.map.shape().comparable(&shape(pages));
+        let before = leaves.iter().map(|&(leaf, _)| if known { earlier.map.leaf(leaf).ok().flatten() } else { None });
+        let before = before.collect();
+        match earlier.map.update(shape(pages), &leaves) {
+            Ok(()) => return Ok(Compared { earlier, changes, leaves, before }),
+            Err(error) if error.kind() == std::io::ErrorKind::InvalidData && changes.tier != Tier::Scan => {
+                changes = Changes::unknown("the page map is damaged");
+            }
+            Err(error) => return Err(RepositoryError::LocalState(error).into()),
+        }
+    }
+}
+
+fn store_whole(
+    plan: &Plan<'_>,
+    writer: &mut ChunkWriter<'_>,
+    capture: &Capture,
+    Step { file, lineage }: Step,
+    reason: &'static str,
+) -> Result<Stored, SnapshotError> {
+    let pages = capture.pages();
+    let page_count = pages.page_count().0;
+    let folder = plan.memory.map(Memory::folder);
+    let builder = PageMapBuilder::new(folder.as_deref(), shape(pages)).map_err(RepositoryError::LocalState)?;
+    let mut builder = builder;
+    let extents = [Extent::New(PageNo(1), page_count)];
+    let segments = write_image(plan.repository, writer, pages, &extents, Some(&mut builder), plan.monitor)?;
+    let (root, map) = builder.finish().map_err(RepositoryError::LocalState)?;
+    let state = new_state(plan, page_count, root);
+    Ok(Stored {
+        layers: vec![image_layer(&state, segments)],
+        state,
+        strategy: Strategy::Full,
+        lineage,
+        tier: Tier::Scan,
+        reasons: vec![reason],
+        changed_pages: page_count,
+        map,
+        file,
+        wal: capture.wal_position(),
+    })
+}
+
+/// An image that shares the unchanged pages with the earlier state's image.
+fn store_image(
+    plan: &Plan<'_>,
+    writer: &mut ChunkWriter<'_>,
+    capture: &Capture,
+    compared: Compared,
+    step: Step,
+) -> Result<Stored, SnapshotError> {
+    let pages = capture.pages();
+    let earlier = &compared.earlier.state;
+    let fault = |fault: Fault| SnapshotError::from(RepositoryError::from(fault));
+    let stack = StackReader::open(plan.reader, earlier).map_err(fault)?;
+    let mut changed = stack.touched();
+    changed.extend(pages_of(&compared.leaf_numbers(), shape(pages)));
+    changed.sort_unstable();
+    changed.dedup();
+    let extents = self::plan(stack.runs(), &changed, pages.page_count().0);
+    let segments = write_image(plan.repository, writer, pages, &extents, None, plan.monitor)?;
+    let state = next_state(plan, capture, &compared)?;
+    let layers = vec![image_layer(&state, segments)];
+    Ok(finish(capture, compared, step, state, Strategy::Full, layers))
+}
+
+fn store_incremental(
+    plan: &Plan<'_>,
+    writer: &mut ChunkWriter<'_>,
+    capture: &Capture,
+    compared: Compared,
+    step: Step,
+) -> Result<Stored, SnapshotError> {
+    let state = next_state(plan, capture, &compared)?;
+    let earlier = &compared.earlier.state;
+    let mut layers = earlier.layers.clone();
+    if state.commit != earlier.commit {
+        let count = delta_writer::deltas_to_fold(&layers);
+        if count > 0 {
+            layers = delta_writer::fold_newest(plan.reader, writer, earlier, count, plan.monitor)?;
+        }
+        let bases = Bases::new(plan, capture, &compared);
+        let below = Leaves { page_size: earlier.page_size, page_count: earlier.page_count };
+        let leaves = compared.leaf_numbers();
+        layers.push(write_delta(
+            writer,
+            capture.pages(),
+            &leaves,
+            &Below { shape: below, bases: &|batch| bases.of(batch) },
+            &state,
+            plan.monitor,
+        )?);
+    }
+    Ok(finish(capture, compared, step, state, Strategy::Incremental, layers))
+}
+
+/// One delta against the last full, whatever came between.
+fn store_differential(
+    plan: &Plan<'_>,
+    writer: &mut ChunkWriter<'_>,
+    capture: &Capture,
+    compared: Compared,
+    step: Step,
+) -> Result<Stored, SnapshotError> {
+    let is_full =
+        |manifest: &Manifest| manifest.layers.len() == 1 && manifest.page_size == capture.pages().page_size().get();
+    let full = plan.timeline.snapshots().rev().find(|(_, manifest)| is_full(manifest));
+    let earlier = &compared.earlier.state;
+    let Some((id, full)) = full.filter(|(_, full)| full.layers[0] == earlier.layers[0]) else {
+        return store_image(plan, writer, capture, compared, step);
+    };
+    let state = next_state(plan, capture, &compared)?;
+    let full = State::of_snapshot(id, full);
+    let fault = |fault: Fault| SnapshotError::from(RepositoryError::from(fault));
+    let now = shape(capture.pages());
+    let between = StackReader::open_deltas(plan.reader, earlier, earlier.deltas()).map_err(fault)?;
+    let mut leaves: Vec<u32> =
+        between.touched().into_iter().filter(|page| page.0 <= now.page_count.0).map(|page| now.leaf_of(page)).collect();
+    leaves.extend(compared.leaf_numbers());
+    leaves.sort_unstable();
+    leaves.dedup();
+    let stack = StackReader::open(plan.reader, &full).map_err(fault)?;
+    let below = Leaves { page_size: full.page_size, page_count: full.page_count };
+    let bases = |batch: &[u32]| read_leaves(&stack, below, batch).map_err(|fault| ImageError::Repository(fault.into()));
+    let low_page_count = full.page_count.0.min(state.page_count);
+    let state = StepState { low_page_count, ..state };
+    let mut layers = full.layers.clone();
+    if state.commit != full.commit {
+        layers.push(write_delta(
+            writer,
+            capture.pages(),
+            &leaves,
+            &Below { shape: below, bases: &bases },
+            &state,
+            plan.monitor,
+        )?);
+    }
+    Ok(finish(capture, compared, step, state, Strategy::Differential, layers))
+}
+
+fn finish(
+    capture: &Capture,
+    compared: Compared,
+    step: Step,
+    state: StepState,
+    strategy: Strategy,
+    layers: Vec<Layer>,
+) -> Stored {
+    let changed_pages = compared.changed_pages(capture).min(state.page_count);
+    Stored {
+        state,
+        strategy,
+        lineage: step.lineage,
+        layers,
+        tier: compared.changes.tier,
+        reasons: compared.changes.reasons,
+        changed_pages,
+        map: Some(compared.earlier.map),
+        file: step.file,
+        wal: capture.wal_position(),
+    }
+}
+
+/// The state of a capture: a new one, unless it is still the newest one.
+fn next_state(plan: &Plan<'_>, capture: &Capture, compared: &Compared) -> Result<StepState, SnapshotError> {
+    let root = compared.earlier.map.root().map_err(RepositoryError::LocalState)?;
+    let root = root.ok_or_else(|| RepositoryError::LocalState(std::io::ErrorKind::InvalidData.into()))?;
+    let earlier = &compared.earlier.state;
+    let page_count = capture.pages().page_count().0;
+    let low_page_count = earlier.page_count.0.min(page_count);
+    let state = StepState { low_page_count, ..new_state(plan, page_count, root) };
+    // A state that comes back after others gets a new number: numbers only grow.
+    let newest = earlier.commit == plan.timeline.last_commit();
+    let unchanged = newest && root == earlier.root && page_count == earlier.page_count.0;
+    Ok(if unchanged { StepState { commit: earlier.commit, ..state } } else { state })
+}
+
+fn new_state(plan: &Plan<'_>, page_count: u32, root: ImageRoot) -> StepState {
+    let commit = plan.timeline.last_commit() + 1;
+    StepState { commit, captured: plan.captured, page_count, low_page_count: page_count, root }
+}
+
+/// An image as a layer.
+pub fn image_layer(state: &StepState, segments: Vec<ChunkId>) -> Layer {
+    Layer {
+        kind: LayerKind::Image,
+        first_commit: state.commit,
+        last_commit: state.commit,
+        page_count: state.page_count,
+        low_page_count: state.page_count,
+        record_bytes: 0,
+        segments,
+    }
+}
+
+fn pages_of(leaves: &[u32], shape: Leaves) -> impl Iterator<Item = PageNo> {
+    leaves.iter().flat_map(move |&leaf| {
+        let (first, count) = shape.pages(leaf);
+        (first.0..first.0 + count).map(PageNo)
+    })
+}
+
+/// Whole leaves of a state; `None` for those that it does not have.
+fn read_leaves(stack: &StackReader<'_>, below: Leaves, leaves: &[u32]) -> Result<Vec<Option<Vec<u8>>>, Fault> {
+    let existing: Vec<u32> = leaves.iter().copied().filter(|&leaf| leaf < below.count()).collect();
+    let pages: Vec<PageNo> = pages_of(&existing, below).collect();
+    let bytes = stack.read_pages(&pages)?;
+    let mut rest = &bytes[..];
+    Ok(leaves
+        .iter()
+        .map(|&leaf| {
+            (leaf < below.count()).then(|| {
+                let (content, tail) = rest.split_at(below.pages(leaf).1 as usize * below.page_size.bytes());
+                rest = tail;
+                content.to_vec()
+            })
+        })
+        .collect())
+}
+
+/// Finds what pages were in the earlier state: in the source, where it still stands there, else in the repository. What is found counts only with the hash that the page
+/// map has for it.
+struct Bases<'a> {
+    plan: &'a Plan<'a>,
+    pages: &'a PinnedPages,
+    compared: &'a Compared,
+    below: Leaves,
+    frames: std::collections::HashMap<PageNo, u32>,
+    stack: OnceLock<Option<StackReader<'a>>>,
+}
+
+impl<'a> Bases<'a> {
+    fn new(plan: &'a Plan<'a>, capture: &'a Capture, compared: &'a Compared) -> Self {
+        let earlier = &compared.earlier;
+        let below = Leaves { page_size: earlier.state.page_size, page_count: earlier.state.page_count };
+        let wal = earlier.position.and_then(|position| position.wal);
+        let frames = wal.map(|wal| capture.pages().frames_before(&wal)).unwrap_or_default();
+        Self { plan, pages: capture.pages(), compared, below, frames, stack: OnceLock::new() }
+    }
+
+    fn of(&self, leaves: &[u32]) -> Result<Vec<Option<Vec<u8>>>, ImageError<SourceError>> {
+        let in_source = leaves.par_iter().map(|&leaf| self.in_source(leaf));
+        let mut found: Vec<Option<Vec<u8>>> = in_source.collect::<Result<_, _>>().map_err(ImageError::Source)?;
+        let missing = leaves.iter().zip(&found).filter(|(leaf, found)| found.is_none() && **leaf < self.below.count());
+        let missing: Vec<u32> = missing.map(|(&leaf, _)| leaf).collect();
+        if !missing.is_empty()
+            && let Some(stack) = self.stack.get_or_init(|| self.open_stack())
+        {
+            // A page that cannot be read from there is stored plain.
+            let mut stored = read_leaves(stack, self.below, &missing).unwrap_or_default().into_iter();
+            for base in found.iter_mut().zip(leaves).filter(|(_, leaf)| missing.binary_search(leaf).is_ok()) {
+                *base.0 = stored.next().flatten();
+            }
+        }
+        Ok(found)
+    }
+
+    fn open_stack(&self) -> Option<StackReader<'a>> {
+        match StackReader::open(self.plan.reader, &self.compared.earlier.state) {
+            Ok(stack) => Some(stack),
+            Err(fault) => {
+                let text = format!("{}; changed pages are stored whole", fault.describe());
+                self.plan.monitor.event(Event::Notice(text));
+                None
+            }
+        }
+    }
+
+    /// The earlier content of a leaf, if the source still has it.
+    fn in_source(&self, leaf: u32) -> Result<Option<Vec<u8>>, SourceError> {
+        let Ok(at) = self.compared.leaves.binary_search_by_key(&leaf, |&(leaf, _)| leaf) else { return Ok(None) };
+        let Some(expected) = self.compared.before[at] else { return Ok(None) };
+        let (first, count) = self.below.pages(leaf);
+        let page_bytes = self.below.page_size.bytes();
+        let mut content = vec![0; count as usize * page_bytes];
+        for use_frames in [true, false] {
+            let mut complete = true;
+            for (at, page) in content.chunks_exact_mut(page_bytes).enumerate() {
+                let number = PageNo(first.0 + at as u32);
+                let frame = if use_frames { self.frames.get(&number).copied() } else { None };
+                complete &= self.pages.read_candidate(number, frame, page)?;
+            }
+            if complete && self.below.hash(leaf, &content) == expected {
+                return Ok(Some(content));
+            }
+        }
+        Ok(None)
+    }
+}

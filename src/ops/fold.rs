@@ -1,0 +1,110 @@
+//! Folds captured commits into a timeline: one layer that holds each of them, under a snapshot with the strategy `continuous`.
+
+use crate::base::id::ObjectHash;
+use crate::format::delta::StepPart;
+use crate::format::manifest::{Manifest, Strategy};
+use crate::format::timeline::Event;
+use crate::monitor::{self, Monitor};
+use crate::repo::chunk_reader::ChunkReader;
+use crate::repo::chunk_writer::{ChunkWriter, EncodeOptions};
+use crate::repo::delta_writer::{deltas_to_fold, fold_newest, write_steps};
+use crate::repo::index::Index;
+use crate::repo::journal::Journals;
+use crate::repo::memory::Memory;
+use crate::repo::stack_reader::State;
+use crate::repo::timeline::Timeline;
+use crate::repo::{Repository, RepositoryError, timeline};
+
+use super::snapshot::TOOL;
+
+/// What is folded where.
+pub struct Fold<'a> {
+    /// The repository.
+    pub repository: &'a Repository,
+    /// The database's name.
+    pub name: &'a str,
+    /// How chunks are encoded.
+    pub encode: EncodeOptions,
+    /// Hears of progress, and says when to stop.
+    pub monitor: &'a dyn Monitor,
+}
+
+/// Appends a snapshot that `steps`, which are complete and lead on from the state of the snapshot `base`, end in.
+pub fn fold_steps(
+    fold: &Fold<'_>,
+    timeline: &mut Timeline,
+    base: (ObjectHash, &Manifest),
+    steps: &[StepPart],
+) -> Result<(ObjectHash, Manifest), RepositoryError> {
+    let &Fold { repository, name, encode, monitor } = fold;
+    let (base_id, base) = base;
+    let last = steps.last().expect("BUG: nothing is not folded").state;
+    let index = Index::load_reporting(repository, monitor)?;
+    let mut writer = ChunkWriter::new(repository, &index, encode);
+    let mut layers = base.layers.clone();
+    let count = deltas_to_fold(&layers);
+    if count > 0 {
+        let reader = ChunkReader::new(repository, &index);
+        layers = fold_newest(&reader, &mut writer, &State::of_snapshot(base_id, base), count, monitor)?;
+    }
+    layers.push(write_steps(&mut writer, steps)?);
+    let written = writer.finish()?;
+    let manifest = Manifest {
+        strategy: Strategy::Continuous,
+        tags: Vec::new(),
+        captured: last.captured,
+        tool: TOOL.to_owned(),
+        page_count: last.page_count,
+        root: last.root,
+        commit: last.commit,
+        layers,
+        added: written.pack_bytes,
+        ..base.clone()
+    };
+    let id = timeline.append(repository, name, Event::Snapshot(manifest.clone()))?;
+    Ok((id, manifest))
+}
+
+/// Makes a timeline ready for a new writer: the journal of a watcher that did not end is folded. Refused if the watcher may still live:
+/// one that this `memory` knows does not, for the caller has the memory now.
+pub fn adopt(
+    fold: &Fold<'_>,
+    timeline: &mut Timeline,
+    memory: Option<&Memory>,
+    take_over: bool,
+) -> Result<(), RepositoryError> {
+    let &Fold { repository, name, monitor, .. } = fold;
+    let Some(watch) = timeline.open_watch().cloned() else { return Ok(()) };
+    let ended = memory.is_some_and(|memory| memory.is_own_writer(watch.writer));
+    if !ended && !take_over {
+        return Err(RepositoryError::WatchedElsewhere { database: name.to_owned(), host: watch.host });
+    }
+    let (journals, faults) = Journals::load(repository)?;
+    let base = timeline.snapshots().last().map(|(id, manifest)| (id, manifest.clone()));
+    if let Some((id, manifest)) = base {
+        let (steps, gap) = journals.steps_behind(id, &manifest);
+        for fault in faults.into_iter().chain(gap) {
+            monitor.event(monitor::Event::Notice(format!("{}; run `continuum check`", fault.describe())));
+        }
+        if !steps.is_empty() {
+            let text = format!("{name}: {} commits from the journal of a watcher that did not end", steps.len());
+            monitor.event(monitor::Event::Notice(text));
+            fold_steps(fold, timeline, (id, &manifest), &steps)?;
+        }
+    }
+    timeline.append(repository, name, Event::WatchEnded(watch))?;
+    delete_folded(repository, &journals)
+}
+
+/// Deletes journal objects of which nothing counts any more. With a damaged timeline nothing is deleted: it may need them.
+fn delete_folded(repository: &Repository, journals: &Journals) -> Result<(), RepositoryError> {
+    let (timelines, faults) = timeline::load_all(repository)?;
+    if !faults.is_empty() {
+        return Ok(());
+    }
+    let last = timelines.iter().filter_map(|timeline| timeline.snapshots().last()).map(|(id, _)| id);
+    for name in journals.folded(&last.collect::<Vec<_>>()) {
+        repository.store().delete(&name)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,116 @@
+//! Compares a state with the page map of an earlier one.
+
+use rayon::prelude::*;
+
+use crate::base::image_tree::{Leaves, NodeHash};
+use crate::base::page::{PageNo, PageReader};
+use crate::monitor::{Event, Monitor, Phase};
+use crate::store::page_map::{BLOCK_LEAVES, PageMap};
+
+use super::RepositoryError;
+use super::image_writer::ImageError;
+
+/// Bytes read at a time. A multiple of every page size.
+const BATCH_BYTES: usize = 8 << 20;
+
+/// A leaf of the new state that differs from the earlier one, with its hash.
+pub type ChangedLeaf = (u32, NodeHash);
+
+/// The shape of the state that a reader gives.
+pub fn shape<P: PageReader>(source: &P) -> Leaves {
+    Leaves { page_size: source.page_size(), page_count: source.page_count() }
+}
+
+/// The leaves that differ from `map`, found by reading all of them.
+pub fn scan<P: PageReader>(
+    source: &P,
+    map: &PageMap,
+    monitor: &dyn Monitor,
+) -> Result<Vec<ChangedLeaf>, ImageError<P::Error>> {
+    let leaves = shape(source);
+    let total_bytes = source.page_size().image_bytes(source.page_count());
+    monitor.event(Event::Started { phase: Phase::Scan, total_bytes });
+    // A batch is whole blocks, so that each is looked up once.
+    let leaf_bytes = source.page_size().bytes() * leaves.pages_a_leaf() as usize;
+    let batch = ((BATCH_BYTES / leaf_bytes) as u32).next_multiple_of(BLOCK_LEAVES);
+    let starts: Vec<u32> = (0..leaves.count()).step_by(batch as usize).collect();
+    let mut changed = Vec::new();
+    // As many batches at once as there are processors: memory stays bounded.
+    for group in starts.chunks(rayon::current_num_threads()) {
+        monitor.check_cancelled().map_err(RepositoryError::from)?;
+        let compared: Vec<Vec<ChangedLeaf>> = group
+            .par_iter()
+            .map(|&start| compare(source, map, leaves, start..leaves.count().min(start + batch)))
+            .collect::<Result<_, P::Error>>()
+            .map_err(ImageError::Source)?;
+        changed.extend(compared.into_iter().flatten());
+        monitor.event(Event::Advanced(group.len() as u64 * u64::from(batch) * leaf_bytes as u64));
+    }
+    monitor.event(Event::Finished);
+    Ok(changed)
+}
+
+fn compare<P: PageReader>(
+    source: &P,
+    map: &PageMap,
+    leaves: Leaves,
+    range: std::ops::Range<u32>,
+) -> Result<Vec<ChangedLeaf>, P::Error> {
+    let (first, _) = leaves.pages(range.start);
+    let (last, last_pages) = leaves.pages(range.end - 1);
+    let page_bytes = source.page_size().bytes();
+    let mut bytes = vec![0; (last.0 + last_pages - first.0) as usize * page_bytes];
+    source.read(first, &mut bytes)?;
+    let leaf_bytes = page_bytes * leaves.pages_a_leaf() as usize;
+    let mut changed = Vec::new();
+    for (block_bytes, start) in
+        bytes.chunks(leaf_bytes * BLOCK_LEAVES as usize).zip(range.clone().step_by(BLOCK_LEAVES as usize))
+    {
+        let known = known_block(map, leaves, start / BLOCK_LEAVES);
+        for (content, at) in block_bytes.chunks(leaf_bytes).zip(0..) {
+            let hash = leaves.hash(start + at, content);
+            if known.get(at as usize) != Some(&hash) {
+                changed.push((start + at, hash));
+            }
+        }
+    }
+    Ok(changed)
+}
+
+/// A block that cannot be read or does not check out is as good as none.
+fn known_block(map: &PageMap, leaves: Leaves, block: u32) -> Vec<NodeHash> {
+    if !map.shape().comparable(&leaves) {
+        return Vec::new();
+    }
+    map.block(block).ok().flatten().unwrap_or_default()
+}
+
+/// The leaves that differ from `map` among those that hold `pages`, ascending. All pages that can have changed must be among them.
+pub fn compare_pages<P: PageReader>(
+    source: &P,
+    map: &PageMap,
+    pages: impl IntoIterator<Item = PageNo>,
+) -> Result<Vec<ChangedLeaf>, ImageError<P::Error>> {
+    let (leaves, before) = (shape(source), map.shape());
+    let mut candidates: Vec<u32> = pages
+        .into_iter()
+        .filter(|page| page.0 <= leaves.page_count.0)
+        .map(|page| leaves.leaf_of(page))
+        // The last leaf may be cut or grow, and the first may become or cease to be the only one.
+        .chain([0, leaves.count() - 1, before.count().min(leaves.count()) - 1])
+        .chain(before.count().min(leaves.count())..leaves.count())
+        .collect();
+    candidates.sort_unstable();
+    candidates.dedup();
+    let compared = candidates.par_iter().map(|&leaf| {
+        let (first, count) = leaves.pages(leaf);
+        let mut content = vec![0; count as usize * source.page_size().bytes()];
+        source.read(first, &mut content)?;
+        let hash = leaves.hash(leaf, &content);
+        let same_place = map.shape().comparable(&leaves);
+        let known = if same_place { map.leaf(leaf).ok().flatten() } else { None };
+        Ok((known != Some(hash)).then_some((leaf, hash)))
+    });
+    let compared: Vec<Option<ChangedLeaf>> = compared.collect::<Result<_, P::Error>>().map_err(ImageError::Source)?;
+    Ok(compared.into_iter().flatten().collect())
+}

@@ -1,0 +1,368 @@
+//! Reads any pages of a state: deltas newest first down to the image.
+//!
+//! Opening it reads the page map and every delta segment of the stack once, for a directory of 16 bytes a record; what a page needs is fetched when it is asked for.
+//! A state that has not been folded yet has its last steps in memory.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rayon::prelude::*;
+
+use crate::base::clock::UnixMicros;
+use crate::base::id::{ChunkId, ImageRoot, ObjectHash};
+use crate::base::page::{PageCount, PageNo, PageReader, PageSize};
+use crate::format::delta::{self, Change, StepPart, StepState};
+use crate::format::layer::{LayerSegment, Run, RunContent};
+use crate::format::manifest::{Layer, Manifest};
+
+use super::chunk_reader::ChunkReader;
+use super::{Fault, RepositoryError};
+
+/// Parsed segments that are kept in memory.
+const KEPT_SEGMENTS: usize = 32;
+
+/// A restorable state: what a manifest names, up to some commit, or beyond it by steps that are in a journal only.
+#[derive(Clone, Debug)]
+pub struct State {
+    /// The snapshot that names the layers.
+    pub snapshot: ObjectHash,
+    /// Bytes of a page.
+    pub page_size: PageSize,
+    /// Pages of the state.
+    pub page_count: PageCount,
+    /// BLAKE3 of its image.
+    pub root: ImageRoot,
+    /// Its number in the timeline.
+    pub commit: u64,
+    /// When it was captured.
+    pub captured: UnixMicros,
+    /// Newest last; the first is an image. Steps beyond `commit` do not count.
+    pub layers: Vec<Layer>,
+    /// Further steps.
+    pub journal: Arc<Vec<StepPart>>,
+}
+
+impl State {
+    /// The state of a snapshot.
+    pub fn of_snapshot(snapshot: ObjectHash, manifest: &Manifest) -> Self {
+        Self {
+            snapshot,
+            page_size: manifest.page_size(),
+            page_count: manifest.page_count(),
+            root: manifest.root,
+            commit: manifest.commit,
+            captured: manifest.captured,
+            layers: manifest.layers.clone(),
+            journal: Arc::default(),
+        }
+    }
+
+    /// The state that `step`, which stands in the last of `layers` or in `journal`, leads to.
+    pub fn at_step(&self, step: &StepState) -> Self {
+        let StepState { commit, captured, root, .. } = *step;
+        Self { page_count: step.page_count(), root, commit, captured, ..self.clone() }
+    }
+
+    /// Bytes of the image.
+    pub fn image_bytes(&self) -> u64 {
+        self.page_size.image_bytes(self.page_count)
+    }
+
+    /// The layer that holds every page.
+    pub fn image(&self) -> &Layer {
+        self.layers.first().expect("BUG: a state stands on an image")
+    }
+
+    /// The layers above it.
+    pub fn deltas(&self) -> &[Layer] {
+        self.layers.get(1..).unwrap_or_default()
+    }
+}
+
+/// The runs of an image layer, in page order.
+pub fn image_runs(reader: &ChunkReader<'_>, snapshot: ObjectHash, layer: &Layer) -> Result<Vec<Run>, Fault> {
+    let mut runs = Vec::new();
+    for (position, &chunk) in layer.segments.iter().enumerate() {
+        let bytes = reader.read(chunk, &|| format!("snapshot {snapshot}, segment {position} of the page map"))?;
+        let segment = LayerSegment::parse(&bytes, position, PageCount(layer.page_count));
+        let segment = segment.map_err(|source| Fault::Layer { snapshot, position, chunk, source })?;
+        runs.extend(segment.runs);
+    }
+    Ok(runs)
+}
+
+/// The step parts of one segment of a delta layer.
+pub fn delta_parts(
+    reader: &ChunkReader<'_>,
+    snapshot: ObjectHash,
+    page_size: PageSize,
+    position: usize,
+    chunk: ChunkId,
+) -> Result<Vec<StepPart>, Fault> {
+    let bytes = reader.read(chunk, &|| format!("snapshot {snapshot}, segment {position} of a delta"))?;
+    delta::parse(&bytes, page_size).map_err(|source| Fault::Layer { snapshot, position, chunk, source })
+}
+
+/// Hands every step part of a state's deltas, oldest first, to `take`: those in its layers, then those in its journal.
+pub fn for_each_part<E: From<Fault>>(
+    reader: &ChunkReader<'_>,
+    state: &State,
+    mut take: impl FnMut(&StepPart) -> Result<(), E>,
+) -> Result<(), E> {
+    for layer in state.deltas() {
+        for (position, &chunk) in layer.segments.iter().enumerate() {
+            for part in delta_parts(reader, state.snapshot, state.page_size, position, chunk)? {
+                if part.state.commit <= state.commit {
+                    take(&part)?;
+                }
+            }
+        }
+    }
+    state.journal.iter().filter(|part| part.state.commit <= state.commit).try_for_each(take)
+}
+
+/// Where the record of a page stands.
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    page: PageNo,
+    /// Position of its step part among all, oldest first.
+    order: u32,
+    /// Position of the segment among all; the journal counts as one.
+    segment: u32,
+    part: u32,
+    record: u32,
+}
+
+/// See the module documentation.
+pub struct StackReader<'r> {
+    reader: &'r ChunkReader<'r>,
+    state: &'r State,
+    /// Runs of the image with their first page.
+    runs: Vec<(PageNo, Run)>,
+    /// Sorted by page, then order.
+    entries: Vec<Entry>,
+    /// Steps that cut the database: their order and how many pages were left.
+    cuts: Vec<(u32, u32)>,
+    /// Position in its layer, and chunk, of each segment.
+    segments: Vec<(usize, ChunkId)>,
+    kept: Mutex<HashMap<u32, Arc<Vec<StepPart>>>>,
+    /// The state that the deltas lead to, with the fewest pages on the way.
+    last: Option<StepState>,
+}
+
+impl<'r> StackReader<'r> {
+    /// Reads the directory of a state.
+    pub fn open(reader: &'r ChunkReader<'r>, state: &'r State) -> Result<Self, Fault> {
+        let mut next = 1u32;
+        let runs = image_runs(reader, state.snapshot, state.image())?.into_iter().map(|run| {
+            let first = PageNo(next);
+            next = next.saturating_add(run.pages);
+            (first, run)
+        });
+        let runs = runs.collect();
+        let mut stack = Self::without_image(reader, state);
+        stack.runs = runs;
+        stack.read_directory(state.deltas())?;
+        Ok(stack)
+    }
+
+    /// Reads the directory of some of a state's deltas, to fold them: pages have no content then.
+    pub fn open_deltas(reader: &'r ChunkReader<'r>, state: &'r State, layers: &[Layer]) -> Result<Self, Fault> {
+        let mut stack = Self::without_image(reader, state);
+        stack.read_directory(layers)?;
+        Ok(stack)
+    }
+
+    fn without_image(reader: &'r ChunkReader<'r>, state: &'r State) -> Self {
+        Self {
+            reader,
+            state,
+            runs: Vec::new(),
+            entries: Vec::new(),
+            cuts: Vec::new(),
+            segments: Vec::new(),
+            kept: Mutex::default(),
+            last: None,
+        }
+    }
+
+    fn read_directory(&mut self, layers: &[Layer]) -> Result<(), Fault> {
+        let mut order = 0;
+        for layer in layers {
+            for (position, &chunk) in layer.segments.iter().enumerate() {
+                let parts = delta_parts(self.reader, self.state.snapshot, self.state.page_size, position, chunk)?;
+                self.segments.push((position, chunk));
+                self.add(&parts, &mut order);
+                self.keep(self.segments.len() as u32 - 1, Arc::new(parts));
+            }
+        }
+        let journal = Arc::clone(&self.state.journal);
+        // The journal is no chunk: it is found by a segment number past the end.
+        self.add_segment(&journal, self.segments.len() as u32, &mut order);
+        self.entries.sort_unstable_by_key(|entry| (entry.page, entry.order));
+        Ok(())
+    }
+
+    fn add(&mut self, parts: &[StepPart], order: &mut u32) {
+        self.add_segment(parts, self.segments.len() as u32 - 1, order);
+    }
+
+    fn add_segment(&mut self, parts: &[StepPart], segment: u32, order: &mut u32) {
+        for (part_position, part) in parts.iter().enumerate() {
+            if part.state.commit > self.state.commit {
+                continue;
+            }
+            // Without pages beyond the low count in the state before, there is nothing to cut.
+            let begins = self.last.is_none_or(|last| last.commit != part.state.commit);
+            if begins && self.last.is_none_or(|last| part.state.low_page_count < last.page_count) {
+                self.cuts.push((*order, part.state.low_page_count));
+            }
+            let low = self.last.map_or(u32::MAX, |last| last.low_page_count).min(part.state.low_page_count);
+            self.last = Some(StepState { low_page_count: low, ..part.state });
+            self.entries.extend(part.records.iter().enumerate().map(|(record, found)| Entry {
+                page: found.page,
+                order: *order,
+                segment,
+                part: part_position as u32,
+                record: record as u32,
+            }));
+            *order += 1;
+        }
+    }
+
+    /// Pages that the deltas touch, ascending.
+    pub fn touched(&self) -> Vec<PageNo> {
+        let mut pages: Vec<PageNo> = self.entries.iter().map(|entry| entry.page).collect();
+        pages.dedup();
+        pages
+    }
+
+    /// The state that the deltas lead to, with the fewest pages on the way.
+    pub fn last_step(&self) -> Option<StepState> {
+        self.last
+    }
+
+    /// The runs of the image with their first page.
+    pub fn runs(&self) -> &[(PageNo, Run)] {
+        &self.runs
+    }
+
+    fn keep(&self, segment: u32, parts: Arc<Vec<StepPart>>) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() >= KEPT_SEGMENTS {
+            kept.clear();
+        }
+        kept.insert(segment, parts);
+    }
+
+    fn segment(&self, segment: u32) -> Result<Arc<Vec<StepPart>>, Fault> {
+        let Some(&(position, chunk)) = self.segments.get(segment as usize) else {
+            return Ok(Arc::clone(&self.state.journal));
+        };
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner).get(&segment).cloned();
+        if let Some(parts) = kept {
+            return Ok(parts);
+        }
+        let parts = delta_parts(self.reader, self.state.snapshot, self.state.page_size, position, chunk)?;
+        let parts = Arc::new(parts);
+        self.keep(segment, Arc::clone(&parts));
+        Ok(parts)
+    }
+
+    /// All that the deltas make of a page, as one change; `None` if nothing.
+    pub fn change(&self, page: PageNo) -> Result<Option<Change>, Fault> {
+        let start = self.entries.partition_point(|entry| entry.page < page);
+        let mut composed: Option<Change> = None;
+        let mut done = 0;
+        for entry in self.entries[start..].iter().take_while(|entry| entry.page == page) {
+            if self.is_cut(page, done, entry.order + 1) {
+                composed = Some(Change::Zero);
+            }
+            done = entry.order + 1;
+            let parts = self.segment(entry.segment)?;
+            let change = &parts[entry.part as usize].records[entry.record as usize].change;
+            composed = Some(match composed {
+                Some(before) => before.then(change, self.state.page_size),
+                None => change.clone(),
+            });
+        }
+        if self.is_cut(page, done, u32::MAX) {
+            composed = Some(Change::Zero);
+        }
+        Ok(composed.filter(|change| !change.is_nothing()))
+    }
+
+    /// Whether a step from `from` to before `to` left fewer pages than `page`.
+    fn is_cut(&self, page: PageNo, from: u32, to: u32) -> bool {
+        let first = self.cuts.partition_point(|&(order, _)| order < from);
+        self.cuts[first..].iter().take_while(|&&(order, _)| order < to).any(|&(_, low)| low < page.0)
+    }
+
+    /// These pages, one after the other.
+    pub fn read_pages(&self, pages: &[PageNo]) -> Result<Vec<u8>, Fault> {
+        let page_bytes = self.state.page_size.bytes();
+        let mut buffer = vec![0; pages.len() * page_bytes];
+        let mut by_chunk: HashMap<ChunkId, Vec<(usize, u32)>> = HashMap::new();
+        for (at, &page) in pages.iter().enumerate() {
+            if let Some((id, in_chunk)) = self.place(page) {
+                by_chunk.entry(id).or_default().push((at, in_chunk));
+            }
+        }
+        let by_chunk: Vec<(ChunkId, Vec<(usize, u32)>)> = by_chunk.into_iter().collect();
+        let fetched: Vec<Vec<(usize, Vec<u8>)>> =
+            by_chunk.par_iter().map(|(id, wanted)| self.cut_out(*id, wanted)).collect::<Result<_, Fault>>()?;
+        for (at, page) in fetched.into_iter().flatten() {
+            buffer[at * page_bytes..(at + 1) * page_bytes].copy_from_slice(&page);
+        }
+        if self.last.is_some() {
+            for (&page, bytes) in pages.iter().zip(buffer.chunks_exact_mut(page_bytes)) {
+                if let Some(change) = self.change(page)? {
+                    change.apply(bytes);
+                }
+            }
+        }
+        Ok(buffer)
+    }
+
+    /// The chunk that holds a page of the image, and the page's number in it.
+    fn place(&self, page: PageNo) -> Option<(ChunkId, u32)> {
+        let after = self.runs.partition_point(|(first, _)| *first <= page);
+        let (first, run) = self.runs.get(after.checked_sub(1)?)?;
+        let offset = page.0 - first.0;
+        match run.content {
+            RunContent::Chunk { chunk, first } if offset < run.pages => Some((chunk.id, first + offset)),
+            _ => None,
+        }
+    }
+
+    /// Pages of one chunk.
+    fn cut_out(&self, id: ChunkId, wanted: &[(usize, u32)]) -> Result<Vec<(usize, Vec<u8>)>, Fault> {
+        let (snapshot, page_bytes) = (self.state.snapshot, self.state.page_size.bytes());
+        let chunk = self.reader.read(id, &|| format!("snapshot {snapshot}"))?;
+        let cut = |&(at, in_chunk): &(usize, u32)| {
+            let start = in_chunk as usize * page_bytes;
+            let page = chunk.get(start..start + page_bytes).ok_or(Fault::ShortChunk { snapshot, chunk: id })?;
+            Ok((at, page.to_vec()))
+        };
+        wanted.iter().map(cut).collect()
+    }
+}
+
+impl PageReader for StackReader<'_> {
+    type Error = RepositoryError;
+
+    fn page_size(&self) -> PageSize {
+        self.state.page_size
+    }
+
+    fn page_count(&self) -> PageCount {
+        self.state.page_count
+    }
+
+    fn read(&self, first: PageNo, buffer: &mut [u8]) -> Result<(), RepositoryError> {
+        let count = (buffer.len() / self.state.page_size.bytes()) as u32;
+        let pages: Vec<PageNo> = (first.0..first.0 + count).map(PageNo).collect();
+        buffer.copy_from_slice(&self.read_pages(&pages)?);
+        Ok(())
+    }
+}
