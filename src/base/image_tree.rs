@@ -57,6 +57,13 @@ impl Leaves {
         hasher.set_input_offset(u64::from(leaf) * leaf_bytes).update(content).finalize_non_root()
     }
 
+    /// The chaining value over leaves from `first` on with that content: the [`subtree`] of their hashes, several times faster for long contents. `first` must be a multiple of a power of
+    /// two that is at least their number, and the image must have other leaves besides the first.
+    pub fn hash_subtree(&self, first: u32, content: &[u8]) -> NodeHash {
+        let leaf_bytes = self.page_size.bytes().max(CHUNK_BYTES) as u64;
+        blake3::Hasher::new().set_input_offset(u64::from(first) * leaf_bytes).update(content).finalize_non_root()
+    }
+
     /// Whether leaves of the two mean the same if their hashes do.
     pub fn comparable(&self, other: &Self) -> bool {
         self.page_size == other.page_size && (self.count() == 1) == (other.count() == 1)
@@ -171,6 +178,11 @@ mod tests {
                 assert_eq!(nodes.len(), leaves.count() as usize);
                 let expected = ImageRoot(*blake3::hash(&bytes).as_bytes());
                 assert_eq!(root(&nodes), expected, "{pages} × {page_bytes}");
+                let eighth = nodes.len() / 8 * 8;
+                if nodes.len() > 1 && eighth < nodes.len() {
+                    let content = &bytes[eighth * page_bytes * leaves.pages_a_leaf() as usize..];
+                    assert_eq!(leaves.hash_subtree(eighth as u32, content), subtree(&nodes[eighth..]));
+                }
                 assert_eq!(UpperTree::new(nodes).root(), expected, "{pages} × {page_bytes}");
             }
         }

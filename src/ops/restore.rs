@@ -182,7 +182,7 @@ pub fn restore_in_place(
     let mut set_aside = Vec::new();
     for path in &standing[1..] {
         // What is left in a WAL or a journal belongs to the database as it was.
-        let aside = with_suffix(path, &format!(".{}", options.aside_suffix));
+        let aside = aside_name(target, path, &options.aside_suffix);
         rename_exclusively(path, &aside)?;
         set_aside.push((path.clone(), aside));
     }
@@ -367,12 +367,9 @@ fn publish(
     standing: &[PathBuf],
     aside_suffix: &str,
 ) -> Result<Vec<(PathBuf, PathBuf)>, RestoreError> {
-    // The old database's companions keep their place beside it: `x.db-wal` becomes `x.db.<suffix>-wal`.
-    let aside_base = with_suffix(target, &format!(".{aside_suffix}"));
     let mut moved = Vec::new();
     for path in standing {
-        let companion = COMPANIONS.iter().find(|suffix| with_suffix(target, suffix) == *path);
-        let aside = companion.map_or_else(|| aside_base.clone(), |suffix| with_suffix(&aside_base, suffix));
+        let aside = aside_name(target, path, aside_suffix);
         rename_exclusively(path, &aside)?;
         moved.push((path.clone(), aside));
     }
@@ -383,6 +380,13 @@ fn publish(
     let folder = folder_of(target);
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(io_error(folder, "sync"))?;
     Ok(moved)
+}
+
+/// The old database's companions keep their place beside it: `x.db-wal` becomes `x.db.<suffix>-wal`.
+fn aside_name(target: &Path, path: &Path, aside_suffix: &str) -> PathBuf {
+    let base = with_suffix(target, &format!(".{aside_suffix}"));
+    let companion = COMPANIONS.iter().find(|suffix| with_suffix(target, suffix) == *path);
+    companion.map_or_else(|| base.clone(), |suffix| with_suffix(&base, suffix))
 }
 
 /// Temporary files are private; a restored database gets the permissions that any new file has.
