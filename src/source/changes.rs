@@ -108,7 +108,7 @@ pub(super) fn changes_since(then: &Position, now: &Now<'_>) -> io::Result<Change
     if salts.0 == salts.1 {
         return tail(&wal_then, wal, map, reasons);
     }
-    if !salts.1.follows(salts.0) {
+    if salts.1.restarts_since(salts.0) != 1 {
         reasons.push("the WAL was restarted more than once, or made anew");
         return Ok(Changes { reasons, ..Changes::unknown("") });
     }

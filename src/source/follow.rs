@@ -7,8 +7,9 @@
 //! * A pin on mark 0 was taken when everything was in the database file, and everything up to there had been read. It allows one restart, before any further frame, and
 //!   then blocks all backfill: the new generation cannot be restarted before the pin is gone.
 //!
-//! So when the salts have changed under a pin, the old generation had been read whole. A generation that is not the next one shows that the protocol was
-//! broken, by a removed `-wal` or by lost locks: that is a [`SourceError::Gap`], never silence.
+//! So when the salts have changed under a pin, the old generation had been read whole, and generations between it and the new one had no frames: checkpoints restart an empty WAL, too.
+//! Salts that are not a few restarts away show that the protocol was broken, by a removed `-wal` or by lost locks: that is a
+//! [`SourceError::Gap`], never silence.
 //!
 //! # Keeping the WAL short
 //! While somebody is pinned the WAL cannot restart, so a busy writer lets it grow. Beyond a limit, [`Follower::trim`] runs a *passive* checkpoint, which waits for nobody and
@@ -28,6 +29,14 @@ use super::capture::{Capture, CaptureOptions, WalSource, begin, connect, map_fra
 use super::error::SourceError;
 use super::wal_map;
 
+/// So often an empty WAL may be restarted between two looks at it.
+const EMPTY_RESTARTS: u32 = 1024;
+
+/// Whether a generation with the salts `now` can be a later one of the same WAL, without the frames of another in between. Salts of zeros: there was none yet.
+fn may_follow(now: Salts, before: Salts) -> bool {
+    before == Salts([0; 8]) || now == before || (1..=EMPTY_RESTARTS).contains(&now.restarts_since(before))
+}
+
 /// See the module documentation.
 pub struct Follower {
     /// The connection whose turn is next.
@@ -41,6 +50,12 @@ pub struct Follower {
     latest: HashMap<PageNo, u32>,
     /// Frames when the pin was taken.
     pinned_frames: u32,
+    /// Whether everything is in the database file.
+    backfilled: bool,
+    /// Whether everything was in the database file when the pin was taken: it is on mark 0 then, and keeps nobody from restarting the WAL.
+    pinned_backfilled: bool,
+    /// The same of the pin that is being taken.
+    next_backfilled: bool,
     /// While both pins are held: frames that must be handed out before the old one is released.
     release_at: Option<u32>,
     /// Closed last: its descriptors must outlive the connections.
@@ -76,7 +91,19 @@ impl Follower {
         let given = capture.wal_position().map_or(0, |position| position.frames);
         let latest =
             capture.wal().and_then(|wal| wal.map.as_ref()).map(|map| map.frames_before(given)).unwrap_or_default();
-        Ok(Self { capture, spare, checkpointer: None, options, given, latest, pinned_frames: given, release_at: None })
+        Ok(Self {
+            spare,
+            checkpointer: None,
+            options,
+            given,
+            latest,
+            pinned_frames: given,
+            backfilled: false,
+            pinned_backfilled: false,
+            next_backfilled: false,
+            release_at: None,
+            capture,
+        })
     }
 
     /// The pinned state.
@@ -116,6 +143,7 @@ impl Follower {
         let io = || SourceError::io(&path, "read the WAL of");
         let Some(WalSource { wal, shm, map, next_salts }) = self.capture.wal_mut() else { return Ok(Vec::new()) };
         let Some(index) = wal_map::read_index(shm).map_err(io())? else { return Ok(Vec::new()) };
+        self.backfilled = index.backfilled >= index.max_frame;
         let current = map.as_ref().map_or(*next_salts, |map| map.header().salts);
         let mut restarted = false;
         match map {
@@ -128,14 +156,10 @@ impl Follower {
             }
             _ if index.max_frame == 0 => {
                 // Restarted, and nothing written yet.
-                if current != Salts([0; 8]) && index.salts != current && !index.salts.follows(current) {
-                    return Err(SourceError::Gap(path));
-                }
-                return Ok(Vec::new());
+                return if may_follow(index.salts, current) { Ok(Vec::new()) } else { Err(SourceError::Gap(path)) };
             }
             _ => {
-                let fresh = current == Salts([0; 8]);
-                if !fresh && index.salts != current && !index.salts.follows(current) {
+                if !may_follow(index.salts, current) {
                     return Err(SourceError::Gap(path));
                 }
                 (*map, *next_salts) = map_frames(&path, wal, shm)?;
@@ -187,9 +211,10 @@ impl Follower {
         self.capture.set_page_count(commit.page_count);
     }
 
-    /// Whether frames were committed since the pin was taken, so that it keeps checkpoints from proceeding.
+    /// Whether the pin keeps checkpoints from proceeding: frames were committed since it was taken, or everything is in the database file by now, and
+    /// somebody may wait to restart the WAL.
     pub fn lags(&self) -> bool {
-        self.given > self.pinned_frames
+        self.given > self.pinned_frames || (self.backfilled && !self.pinned_backfilled && self.given > 0)
     }
 
     /// Takes the new pin, beside the old one, unless that was done before. The caller then hands out [`new_commits`](Self::new_commits) and calls
@@ -199,8 +224,10 @@ impl Follower {
             return Ok(());
         }
         let path = self.capture.path().to_owned();
+        let before = self.backfilled;
         begin(&self.spare).map_err(|source| SourceError::Sqlite { path, source })?;
         self.new_commits()?;
+        self.next_backfilled = before && self.backfilled;
         self.release_at = Some(self.capture.wal_position().map_or(0, |position| position.frames));
         Ok(())
     }
@@ -214,6 +241,7 @@ impl Follower {
         let path = self.capture.path().to_owned();
         self.capture.swap_connection(&mut self.spare);
         self.pinned_frames = self.given;
+        self.pinned_backfilled = self.next_backfilled;
         self.spare.execute_batch("ROLLBACK").map_err(|source| SourceError::Sqlite { path, source })?;
         Ok(true)
     }

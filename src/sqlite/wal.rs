@@ -84,10 +84,10 @@ pub fn frame_marks(header: &[u8; FRAME_HEADER_BYTES]) -> (Salts, Checksum) {
 }
 
 impl Salts {
-    /// Whether these are the salts of the generation right after `earlier`: a restart adds one to the first (WAL format §4.3).
-    pub fn follows(self, earlier: Self) -> bool {
+    /// How many restarts of the WAL lie between the two: each adds one to the first salt (WAL format §4.3). Salts of another file are as far away as chance has it.
+    pub fn restarts_since(self, earlier: Self) -> u32 {
         let first = |salts: Self| be_u32(&salts.0, 0).unwrap_or_default();
-        first(self) == first(earlier).wrapping_add(1)
+        first(self).wrapping_sub(first(earlier))
     }
 }
 

@@ -4,8 +4,11 @@
 use super::ne_u32;
 use super::wal::Salts;
 
-/// Bytes to read: both copies of the header.
-pub const WAL_INDEX_HEADER_BYTES: usize = 96;
+/// Bytes of both copies of the header.
+const COPIES_BYTES: usize = 96;
+
+/// Bytes to read: both copies of the header, and how much of the WAL is in the database file.
+pub const WAL_INDEX_HEADER_BYTES: usize = COPIES_BYTES + 4;
 
 /// What both copies of the header agree on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,6 +17,8 @@ pub struct WalIndexHeader {
     pub max_frame: u32,
     /// Of the generation that the index describes.
     pub salts: Salts,
+    /// How many of these frames checkpoints have moved into the database file.
+    pub backfilled: u32,
 }
 
 /// What the first bytes of a WAL-index say.
@@ -30,7 +35,7 @@ pub enum WalIndexState {
 impl WalIndexState {
     /// Parses the two copies.
     pub fn parse(bytes: &[u8]) -> Self {
-        let Some(copies) = bytes.get(..WAL_INDEX_HEADER_BYTES) else {
+        let (Some(copies), Some(backfilled)) = (bytes.get(..COPIES_BYTES), ne_u32(bytes, COPIES_BYTES)) else {
             return Self::Uninitialised;
         };
         let (first, second) = copies.split_at(48);
@@ -42,7 +47,7 @@ impl WalIndexState {
         }
         let mut salts = [0; 8];
         salts.copy_from_slice(&first[32..40]);
-        Self::Stable(WalIndexHeader { max_frame: ne_u32(first, 16).unwrap_or(0), salts: Salts(salts) })
+        Self::Stable(WalIndexHeader { max_frame: ne_u32(first, 16).unwrap_or(0), salts: Salts(salts), backfilled })
     }
 }
 
@@ -56,12 +61,12 @@ mod tests {
         copy[12] = 1;
         copy[16..20].copy_from_slice(&5u32.to_ne_bytes());
         copy[32..40].copy_from_slice(b"saltsalt");
-        let mut bytes = [copy, copy].concat();
-        let stable = WalIndexHeader { max_frame: 5, salts: Salts(*b"saltsalt") };
+        let mut bytes = [&copy[..], &copy, &3u32.to_ne_bytes()].concat();
+        let stable = WalIndexHeader { max_frame: 5, salts: Salts(*b"saltsalt"), backfilled: 3 };
         assert_eq!(WalIndexState::parse(&bytes), WalIndexState::Stable(stable));
         bytes[60] ^= 1;
         assert_eq!(WalIndexState::parse(&bytes), WalIndexState::Changing);
-        assert_eq!(WalIndexState::parse(&[0; 96]), WalIndexState::Uninitialised);
+        assert_eq!(WalIndexState::parse(&[0; 100]), WalIndexState::Uninitialised);
         assert_eq!(WalIndexState::parse(&[0; 10]), WalIndexState::Uninitialised);
     }
 }
