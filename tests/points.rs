@@ -7,9 +7,19 @@ mod scratch;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::process::Command;
+use std::sync::Arc;
 
+use continuum::base::clock::{FixedClock, UnixMicros};
+use continuum::base::entropy::OsEntropy;
+use continuum::chunk::codec::Compression;
+use continuum::monitor::Silent;
+use continuum::ops::snapshot::{Choice, SnapshotOptions, snapshot};
+use continuum::repo::{self, Environment};
+use continuum::source::CaptureOptions;
+use continuum::store::local::LocalStore;
+use continuum::store::state::LocalState;
 use rusqlite::Connection;
-use scratch::{Scratch, execute, finish, hash_of, make_database};
+use scratch::{PASSWORD, Scratch, execute, finish, hash_of, make_database};
 
 /// A place with three states of `a.db`, and the hash of each.
 fn three_states() -> (Scratch, Vec<String>) {
@@ -110,4 +120,45 @@ fn compaction_keeps_every_state_and_shortens_the_stack() {
     }
     scratch.run(&["compact", "b"]).expect(1, &["\"b\""]);
     scratch.run(&["check", "--read-data"]).expect(0, &[]);
+}
+
+#[test]
+fn a_clock_that_jumps_hides_and_reorders_nothing() {
+    let scratch = Scratch::with_repository();
+    let database = scratch.path("a.db");
+    make_database(&database, 100);
+    let store = Arc::new(LocalStore::new(scratch.repository()));
+    let state = Some(LocalState::new(scratch.path("clock-state")));
+    let times = [UnixMicros(100), UnixMicros(50), UnixMicros(200)];
+    for (i, time) in times.into_iter().enumerate() {
+        execute(&database, &format!("UPDATE orders SET item = 'at {i}' WHERE id = 3"));
+        let environment = Environment {
+            clock: Arc::new(FixedClock(time)),
+            entropy: Arc::new(OsEntropy),
+            state: state.clone(),
+            upload_threads: 0,
+        };
+        let repository = repo::open(store.clone(), &PASSWORD.into(), environment).unwrap();
+        let options = SnapshotOptions {
+            name: "a".into(),
+            choice: Choice::Auto,
+            tags: Vec::new(),
+            host: "host".into(),
+            compression: Compression::default(),
+            verify: true,
+            capture: CaptureOptions::default(),
+            take_over: false,
+        };
+        snapshot(&repository, &database, &options, &Silent).unwrap();
+    }
+    let log = scratch.json(&["log", "a"]);
+    let commits: Vec<_> = log["points"].as_array().unwrap().iter().map(|point| point["commit"].as_u64()).collect();
+    assert_eq!(commits, [Some(1), Some(2), Some(3)]);
+    for (time, commit) in [("00:00:00.00006", 2), ("00:00:00.0001", 2), ("00:00:00.00015", 2), ("00:00:01", 3)] {
+        let at = format!("1970-01-01T{time}Z");
+        let restored = scratch.json(&["restore", "--at", &at, "--to", &format!("{}.db", time.replace(':', "-"))]);
+        assert_eq!(restored["commit"], commit, "{at}");
+    }
+    scratch.run(&["restore", "--at", "1970-01-01T00:00:00.00004Z", "--to", "x.db"]).expect(1, &["captured by then"]);
+    assert_eq!(scratch.json(&["restore", "latest", "--to", "last.db"])["commit"], 3);
 }
