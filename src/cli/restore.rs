@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::monitor::{Event, Monitor};
 use crate::ops::points::{self, Found, Selector};
 use crate::ops::restore::{RestoreOptions, RestoreSummary, restore, restore_in_place};
-use crate::ops::snapshots::snapshots;
+use crate::ops::snapshots::{Snapshot, snapshots};
 use crate::repo::chunk_reader::ChunkReader;
 use crate::repo::index::Index;
 use crate::repo::stack_reader::State;
@@ -61,9 +61,11 @@ pub struct RestoreArguments {
 pub fn run(session: &Session, arguments: RestoreArguments) -> Result<u8, CliError> {
     let repository = session.open()?;
     let monitor = session.monitor();
+    let (selector, found) = candidates(&repository, &arguments, &monitor)?;
+    // The index after the timelines: it has all that they need, whoever writes meanwhile.
     let index = Index::load_reporting(&repository, &monitor).map_err(RepositoryError::from)?;
     let reader = ChunkReader::new(&repository, &index);
-    let Found { database, state } = find_state(&repository, &reader, &arguments, &monitor)?;
+    let Found { database, state } = points::find(&reader, found, &selector, arguments.name.as_deref())?;
     let options = RestoreOptions {
         force: arguments.force,
         integrity_check: arguments.integrity_check,
@@ -127,13 +129,12 @@ fn describe(summary: &RestoreSummary, database: &str, state: &State, to: &Path, 
     )
 }
 
-/// Damage elsewhere in the timelines is said and does not keep a state from being restored by id or number. `latest` and a time are refused: a state that they mean may be missing.
-fn find_state(
+/// What is asked for, and the snapshots that it is looked for in. Damage elsewhere in the timelines is said and does not keep a state from being restored by id or number. `latest` and a time are refused: a state that they mean may be missing.
+fn candidates(
     repository: &Repository,
-    reader: &ChunkReader<'_>,
     arguments: &RestoreArguments,
     monitor: &dyn Monitor,
-) -> Result<Found, CliError> {
+) -> Result<(Selector, Vec<Snapshot>), CliError> {
     let selector = match (&arguments.at, arguments.commit, arguments.snapshot.as_str()) {
         (Some(text), _, _) => {
             let now = repository.environment().clock.now();
@@ -153,5 +154,5 @@ fn find_state(
     for fault in faults.iter().map(Fault::describe) {
         monitor.event(Event::Notice(fault));
     }
-    Ok(points::find(reader, found, &selector, arguments.name.as_deref())?)
+    Ok((selector, found))
 }

@@ -9,15 +9,14 @@ use crate::repo::Repository;
 
 use super::error::{CliError, DONE};
 use super::output;
-use super::session::Session;
+use super::session::{self, Session};
+
+/// The folder of a repository's watchers in the local state.
+const WATCHERS: &str = "watchers";
 
 /// Where a watcher's status is kept in the local state.
 pub fn file_name(repository: &Repository, writer: &str) -> String {
-    format!("{}/{writer}", folder_name(repository))
-}
-
-fn folder_name(repository: &Repository) -> String {
-    format!("{}/watchers", repository.config().repository)
+    format!("{}/{WATCHERS}/{writer}", repository.config().repository)
 }
 
 /// The status as JSON.
@@ -47,19 +46,21 @@ pub fn document(status: &Status) -> Value {
     })
 }
 
-/// Shows what this machine's watchers of the repository are doing.
+/// Shows what this machine's watchers of the repository are doing. The repository is not opened: it may be away, which is when this is asked.
 pub fn run(session: &Session) -> Result<u8, CliError> {
-    let repository = session.open()?;
-    let Some(state) = &repository.environment().state else {
+    let location = session.store()?.location();
+    let Some(state) = session::environment().state else {
         return Err(CliError::failed("no place for local state, so nothing is known of watchers"));
     };
-    let folder = folder_name(&repository);
     let mut watchers: Vec<Value> = Vec::new();
-    for name in state.names(&folder) {
-        let kept = state.read(&format!("{folder}/{name}")).ok().flatten();
-        if let Some(mut watcher) = kept.and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok()) {
-            watcher["alive"] = is_alive(&watcher).into();
-            watchers.push(watcher);
+    for folder in state.names("").into_iter().map(|repository| format!("{repository}/{WATCHERS}")) {
+        for name in state.names(&folder) {
+            let kept = state.read(&format!("{folder}/{name}")).ok().flatten();
+            let watcher = kept.and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok());
+            if let Some(mut watcher) = watcher.filter(|watcher| is_same_place(&watcher["location"], &location)) {
+                watcher["alive"] = is_alive(&watcher).into();
+                watchers.push(watcher);
+            }
         }
     }
     if session.json() {
@@ -68,6 +69,12 @@ pub fn run(session: &Session) -> Result<u8, CliError> {
         output::print(&describe(&watchers));
     }
     Ok(DONE)
+}
+
+/// Folders may be written in several ways.
+fn is_same_place(kept: &Value, location: &str) -> bool {
+    let absolute = |place: &str| std::path::absolute(place).ok();
+    kept.as_str().is_some_and(|kept| absolute(kept) == absolute(location))
 }
 
 /// Whether the process that wrote a status is there.

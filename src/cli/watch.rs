@@ -7,13 +7,13 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use crate::chunk::codec::Compression;
-use crate::daemon::watch::{DatabaseOptions, Status, WatchOptions, watch};
+use crate::daemon::watch::{DatabaseOptions, DatabaseStatus, Status, WatchOptions, watch};
 use crate::ops::snapshot::{Choice, SnapshotOptions};
 use crate::repo::Repository;
 use crate::repo::chunk_writer::EncodeOptions;
 use crate::source::CaptureOptions;
 
-use super::error::{CliError, DONE};
+use super::error::{CliError, DONE, FAILED};
 use super::session::{self, Session};
 use super::snapshot::name_of;
 use super::{output, status, time};
@@ -176,7 +176,9 @@ pub fn run(session: &Session, arguments: &WatchArguments) -> Result<u8, CliError
             output::plural(status.fold_count, "fold"),
         ));
     }
-    Ok(DONE)
+    // A database that is not there is no failure, one that is there and could not be captured is.
+    let behind = |database: &DatabaseStatus| database.activity == "waiting" && Path::new(&database.path).exists();
+    Ok(if status.databases.iter().any(behind) { FAILED } else { DONE })
 }
 
 /// Keeps the status in the local state, for `continuum status`.
@@ -201,8 +203,11 @@ impl Kept<'_> {
         self.unchanged = 0;
         let name = status::file_name(self.repository, &status.writer.to_string());
         let now = time::utc(self.repository.environment().clock.now());
+        // Absolute: `continuum status` may be asked from another folder.
+        let location = self.repository.location();
+        let location = std::path::absolute(&location).map_or(location, |path| path.display().to_string());
         let whole = json!({
-            "pid": std::process::id(), "host": session::host(), "started": self.started, "updated": now, "status": document,
+            "location": location, "pid": std::process::id(), "host": session::host(), "started": self.started, "updated": now, "status": document,
         });
         // A status that cannot be kept is no reason to stop.
         let _ = state.write(&name, whole.to_string().as_bytes());

@@ -310,6 +310,9 @@ impl Database {
 
     /// Captures everything that was committed before this call.
     pub fn catch_up(&mut self, repository: &Repository, monitor: &dyn Monitor) {
+        if let Link::Scanning(scanning) = &mut self.link {
+            scanning.next_scan = Instant::now();
+        }
         self.tick(repository, false, monitor, Instant::now());
         loop {
             let Link::Following(following) = &mut self.link else { return };
@@ -415,8 +418,26 @@ impl Database {
         self.memory.save(&following.position, &mut following.map)
     }
 
-    /// Folds what only the journal holds. Everything must have been sent.
-    pub fn settle(
+    /// Stores everything that is left, before the end. Everything must have been sent. A database that had to be let go is caught up with once more, if it is there.
+    pub fn finish(
+        &mut self,
+        repository: &Repository,
+        encode: EncodeOptions,
+        monitor: &dyn Monitor,
+    ) -> Result<(), RepositoryError> {
+        self.fold(repository, encode, monitor)?;
+        if matches!(self.link, Link::Detached { .. }) && self.options.path.exists() {
+            match self.attach(repository, monitor) {
+                Ok(()) => {}
+                Err(Lost::Repository(error)) => return Err(error),
+                Err(lost) => monitor.event(monitor::Event::Notice(format!("{}: not caught up: {lost}", self.name()))),
+            }
+        }
+        self.settle(repository, encode, monitor)
+    }
+
+    /// Folds what only the journal holds.
+    fn settle(
         &mut self,
         repository: &Repository,
         encode: EncodeOptions,

@@ -132,6 +132,15 @@ pub fn watch(
     Ok(watcher.status())
 }
 
+/// Hears everything and never says stop.
+struct Unstoppable<'a>(&'a dyn Monitor);
+
+impl Monitor for Unstoppable<'_> {
+    fn event(&self, event: monitor::Event) {
+        self.0.event(event);
+    }
+}
+
 impl Watcher<'_> {
     fn step(&mut self, now: Instant) {
         let may_attach = self.journal.is_idle();
@@ -232,8 +241,10 @@ impl Watcher<'_> {
     }
 
     fn stop(&mut self) -> Result<(), RepositoryError> {
+        // The wish to stop has been heard: what is left to do is not to be interrupted by it.
+        let monitor = &Unstoppable(self.monitor);
         for Watched { database, .. } in &mut self.databases {
-            database.catch_up(self.repository, self.monitor);
+            database.catch_up(self.repository, monitor);
         }
         let begun = Instant::now();
         self.flush(begun);
@@ -242,11 +253,7 @@ impl Watcher<'_> {
             std::thread::sleep(Duration::from_millis(2));
         }
         for Watched { database, .. } in &mut self.databases {
-            if database.unfolded_bytes() > 0 {
-                database.fold(self.repository, self.options.encode, self.monitor)?;
-                self.fold_count += 1;
-            }
-            database.settle(self.repository, self.options.encode, self.monitor)?;
+            database.finish(self.repository, self.options.encode, monitor)?;
         }
         self.journal.delete_folded()?;
         for Watched { database, .. } in &mut self.databases {

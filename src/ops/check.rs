@@ -53,13 +53,14 @@ pub fn check(
 ) -> Result<CheckReport, RepositoryError> {
     let mut report = CheckReport::default();
     check_slots(repository, &mut report)?;
-    let (index, faults) = Index::load(repository)?;
-    report.faults.extend(faults);
+    // Read in the reverse of the order in which they are written, so that a writer at work is no fault.
+    let (snapshots, faults) = snapshots(repository, None)?;
+    report.snapshot_count = snapshots.len();
+    let (index, found) = Index::load(repository)?;
+    report.faults.extend(found);
     report.chunk_count = index.len();
     let packs = check_packs(repository, &index, &mut report)?;
-    let (snapshots, faults) = snapshots(repository, None)?;
     report.faults.extend(faults);
-    report.snapshot_count = snapshots.len();
     check_snapshots(repository, &index, &snapshots, &mut report);
     if options.read_data {
         check_data(repository, &index, &packs, &mut report, monitor)?;

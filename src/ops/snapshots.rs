@@ -67,31 +67,25 @@ fn of_database(name: &Option<String>) -> String {
 /// The snapshots of all databases, or of the one of that `name`, by database and sequence, and what is wrong with their
 /// timelines. One damaged entry does not hide the others.
 pub fn snapshots(repository: &Repository, name: Option<&str>) -> Result<(Vec<Snapshot>, Vec<Fault>), RepositoryError> {
-    let (timelines, faults) = match name {
+    // Journals first: what a watcher folds and deletes meanwhile is in the timelines that are read after them.
+    let (journals, mut faults) = Journals::load(repository)?;
+    let (timelines, found) = match name {
         None => timeline::load_all(repository)?,
         Some(name) => {
             let (timeline, faults) = timeline::load(repository, name)?;
             (vec![timeline], faults)
         }
     };
-    let mut faults = faults;
-    // Without an open watch there is nothing in journals that counts.
-    let journals = if timelines.iter().any(|timeline| timeline.open_watch().is_some()) {
-        let (journals, found) = Journals::load(repository)?;
-        faults.extend(found);
-        journals
-    } else {
-        Journals::default()
-    };
+    faults.extend(found);
     let mut snapshots = Vec::new();
     for timeline in timelines {
-        let first = snapshots.len();
+        let (first, watched) = (snapshots.len(), timeline.open_watch().is_some());
         snapshots.extend(timeline.entries.into_iter().filter_map(|recorded| {
             let Event::Snapshot(manifest) = recorded.entry.event else { return None };
             let (id, sequence) = (recorded.id, recorded.entry.sequence);
             Some(Snapshot { id, database: recorded.entry.database, sequence, manifest, journal: Arc::default() })
         }));
-        if let Some(last) = snapshots[first..].last_mut() {
+        if let Some(last) = snapshots[first..].last_mut().filter(|_| watched) {
             let (journal, fault) = journals.steps_behind(last.id, &last.manifest);
             last.journal = journal;
             faults.extend(fault);

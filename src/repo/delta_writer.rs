@@ -1,5 +1,7 @@
 //! Stores deltas: of a live state against an earlier one, and of neighbouring deltas folded into one.
 
+use std::collections::BTreeMap;
+
 use rayon::prelude::*;
 
 use crate::base::id::ChunkId;
@@ -14,10 +16,13 @@ use super::chunk_reader::ChunkReader;
 use super::chunk_writer::ChunkWriter;
 use super::image_writer::ImageError;
 use super::page_scan::shape;
-use super::stack_reader::{StackReader, State};
+use super::stack_reader::{StackReader, State, delta_parts};
 
 /// Pages encoded at a time.
 const BATCH_BYTES: usize = 8 << 20;
+
+/// Deltas with fewer record bytes are folded in memory.
+const FOLD_IN_MEMORY_BYTES: u64 = 64 << 20;
 
 /// What leaves were in the state below, as whole leaves of that state; `None` where that is unknown. Whoever gives them has proved them.
 pub type Bases<'a, E> = dyn Fn(&[u32]) -> Result<Vec<Option<Vec<u8>>>, E> + Sync + 'a;
@@ -198,11 +203,53 @@ pub fn fold_newest(
 ) -> Result<Vec<Layer>, RepositoryError> {
     let mut layers = state.layers.clone();
     let folded = layers.split_off(layers.len() - count);
+    let record_bytes: u64 = folded.iter().map(|layer| layer.record_bytes).sum();
+    if record_bytes <= FOLD_IN_MEMORY_BYTES {
+        layers.push(fold_in_memory(reader, writer, state, &folded)?);
+        return Ok(layers);
+    }
     let stack = StackReader::open_deltas(reader, state, &folded)?;
     if let Some(step) = stack.last_step() {
         layers.push(fold(writer, &stack, &step, monitor)?);
     }
     Ok(layers)
+}
+
+/// Folds deltas in one pass over their steps, composing the changes of each page.
+fn fold_in_memory(
+    reader: &ChunkReader<'_>,
+    writer: &mut ChunkWriter<'_>,
+    state: &State,
+    folded: &[Layer],
+) -> Result<Layer, RepositoryError> {
+    let mut changes: BTreeMap<PageNo, Change> = BTreeMap::new();
+    let mut last: Option<StepState> = None;
+    for layer in folded {
+        for (position, &chunk) in layer.segments.iter().enumerate() {
+            for part in delta_parts(reader, state.snapshot, state.page_size, position, chunk)? {
+                let low = last.map_or(u32::MAX, |last| last.low_page_count).min(part.state.low_page_count);
+                if last.is_none_or(|last| last.commit != part.state.commit) {
+                    // Pages beyond the low count start from zeros, whatever they were.
+                    changes.split_off(&PageNo(part.state.low_page_count.saturating_add(1)));
+                }
+                last = Some(StepState { low_page_count: low, ..part.state });
+                for Record { page, change } in part.records {
+                    let composed = match changes.remove(&page) {
+                        Some(before) => before.then(&change, state.page_size),
+                        None => change,
+                    };
+                    changes.insert(page, composed);
+                }
+            }
+        }
+    }
+    let step = last.expect("BUG: a delta has a step");
+    let mut layer = LayerWriter::default();
+    layer.begin(&step);
+    for (page, change) in changes.into_iter().filter(|(_, change)| !change.is_nothing()) {
+        layer.push(&Record { page, change }, writer)?;
+    }
+    layer.finish(writer)
 }
 
 #[cfg(test)]

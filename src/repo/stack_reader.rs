@@ -3,7 +3,7 @@
 //! Opening it reads the page map and every delta segment of the stack once, for a directory of 16 bytes a record; what a page needs is fetched when it is asked for.
 //! A state that has not been folded yet has its last steps in memory.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rayon::prelude::*;
@@ -19,7 +19,7 @@ use super::chunk_reader::ChunkReader;
 use super::{Fault, RepositoryError};
 
 /// Parsed segments that are kept in memory.
-const KEPT_SEGMENTS: usize = 32;
+const KEPT_SEGMENTS: usize = 64;
 
 /// A restorable state: what a manifest names, up to some commit, or beyond it by steps that are in a journal only.
 #[derive(Clone, Debug)]
@@ -145,7 +145,8 @@ pub struct StackReader<'r> {
     cuts: Vec<(u32, u32)>,
     /// Position in its layer, and chunk, of each segment.
     segments: Vec<(usize, ChunkId)>,
-    kept: Mutex<HashMap<u32, Arc<Vec<StepPart>>>>,
+    /// Used last, last.
+    kept: Mutex<VecDeque<(u32, Arc<Vec<StepPart>>)>>,
     /// The state that the deltas lead to, with the fewest pages on the way.
     last: Option<StepState>,
 }
@@ -250,23 +251,31 @@ impl<'r> StackReader<'r> {
     fn keep(&self, segment: u32, parts: Arc<Vec<StepPart>>) {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.len() >= KEPT_SEGMENTS {
-            kept.clear();
+            kept.pop_front();
         }
-        kept.insert(segment, parts);
+        kept.push_back((segment, parts));
     }
 
     fn segment(&self, segment: u32) -> Result<Arc<Vec<StepPart>>, Fault> {
         let Some(&(position, chunk)) = self.segments.get(segment as usize) else {
             return Ok(Arc::clone(&self.state.journal));
         };
-        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner).get(&segment).cloned();
-        if let Some(parts) = kept {
+        if let Some(parts) = self.kept_segment(segment) {
             return Ok(parts);
         }
         let parts = delta_parts(self.reader, self.state.snapshot, self.state.page_size, position, chunk)?;
         let parts = Arc::new(parts);
         self.keep(segment, Arc::clone(&parts));
         Ok(parts)
+    }
+
+    fn kept_segment(&self, segment: u32) -> Option<Arc<Vec<StepPart>>> {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = kept.iter().rposition(|(number, _)| *number == segment)?;
+        let found = kept.remove(at)?;
+        let parts = Arc::clone(&found.1);
+        kept.push_back(found);
+        Some(parts)
     }
 
     /// All that the deltas make of a page, as one change; `None` if nothing.

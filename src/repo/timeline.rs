@@ -46,7 +46,12 @@ struct Head {
 
 /// All timelines, and everything that is wrong with them.
 pub fn load_all(repository: &Repository) -> Result<(Vec<Timeline>, Vec<Fault>), StoreError> {
-    let mut databases: BTreeMap<DatabaseId, Vec<u64>> = BTreeMap::new();
+    // Before the listing: what is remembered now was there then.
+    let seen: BTreeMap<DatabaseId, Head> = seen_databases(repository)
+        .into_iter()
+        .filter_map(|database| Some((database, seen_head(repository, database)?)))
+        .collect();
+    let mut databases: BTreeMap<DatabaseId, Vec<u64>> = seen.keys().map(|&database| (database, Vec::new())).collect();
     let mut faults = Vec::new();
     for listed in repository.store().list(Folder::Timelines)? {
         match listed.name.timeline() {
@@ -54,12 +59,9 @@ pub fn load_all(repository: &Repository) -> Result<(Vec<Timeline>, Vec<Fault>), 
             None => faults.push(Fault::ForeignName { name: listed.name }),
         }
     }
-    for database in seen_databases(repository) {
-        databases.entry(database).or_default();
-    }
     let mut timelines = Vec::new();
     for (database, sequences) in databases {
-        let (timeline, found) = read(repository, database, &sequences);
+        let (timeline, found) = read(repository, database, &sequences, seen.get(&database).copied());
         faults.extend(found);
         timelines.push(timeline);
     }
@@ -69,14 +71,20 @@ pub fn load_all(repository: &Repository) -> Result<(Vec<Timeline>, Vec<Fault>), 
 /// The timeline of the database of that name; empty if it has none.
 pub fn load(repository: &Repository, name: &str) -> Result<(Timeline, Vec<Fault>), StoreError> {
     let database = repository.keys().database_id(name);
+    let seen = seen_head(repository, database);
     let listed = repository.store().list(Folder::Timeline(database))?;
     let sequences: Vec<u64> =
         listed.iter().filter_map(|listed| listed.name.timeline()).map(|(_, sequence)| sequence).collect();
-    Ok(read(repository, database, &sequences))
+    Ok(read(repository, database, &sequences, seen))
 }
 
-/// Reads the entries with these sequence numbers, ascending.
-fn read(repository: &Repository, database: DatabaseId, sequences: &[u64]) -> (Timeline, Vec<Fault>) {
+/// Reads the entries with these sequence numbers, ascending. `seen` is what was remembered before they were listed.
+fn read(
+    repository: &Repository,
+    database: DatabaseId,
+    sequences: &[u64],
+    seen: Option<Head>,
+) -> (Timeline, Vec<Fault>) {
     let mut timeline = Timeline { database, entries: Vec::new(), head: None };
     let mut faults = Vec::new();
     let mut previous = Some(NO_ENTRY);
@@ -108,7 +116,7 @@ fn read(repository: &Repository, database: DatabaseId, sequences: &[u64]) -> (Ti
         }
         previous = Some(hash);
     }
-    faults.extend(compare_with_seen(repository, &timeline));
+    faults.extend(seen.and_then(|seen| compare_with_seen(&timeline, seen)));
     if faults.is_empty() {
         remember(repository, &timeline);
     }
@@ -155,7 +163,7 @@ impl Timeline {
 
     /// Extends the timeline by an event. A damaged entry does not keep later ones from being written, an unreadable or rolled-back end does.
     pub fn append(&mut self, repository: &Repository, name: &str, event: Event) -> Result<ObjectHash, RepositoryError> {
-        if let Some(fault) = compare_with_seen(repository, self) {
+        if let Some(fault) = seen_head(repository, self.database).and_then(|seen| compare_with_seen(self, seen)) {
             return Err(fault.into());
         }
         let (sequence, previous) = self.head.map_or((1, NO_ENTRY), |head| (head.sequence + 1, head.hash));
@@ -195,8 +203,7 @@ fn seen_head(repository: &Repository, database: DatabaseId) -> Option<Head> {
     Some(Head { sequence: sequence.parse().ok()?, hash: hash.parse().ok()? })
 }
 
-fn compare_with_seen(repository: &Repository, timeline: &Timeline) -> Option<Fault> {
-    let seen = seen_head(repository, timeline.database)?;
+fn compare_with_seen(timeline: &Timeline, seen: Head) -> Option<Fault> {
     let is_head = timeline.head == Some(seen);
     let is_entry =
         || timeline.entries.iter().any(|recorded| recorded.entry.sequence == seen.sequence && recorded.id == seen.hash);
@@ -207,7 +214,8 @@ fn compare_with_seen(repository: &Repository, timeline: &Timeline) -> Option<Fau
 /// Best effort: forgetting a head costs a warning that might have come, never data.
 fn remember(repository: &Repository, timeline: &Timeline) {
     let (Some(state), Some(head)) = (&repository.environment.state, timeline.head) else { return };
-    if seen_head(repository, timeline.database) != Some(head) {
+    // Another process may have seen a newer one meanwhile.
+    if seen_head(repository, timeline.database).is_none_or(|seen| seen.sequence < head.sequence) {
         let name = format!("{}/{}", state_folder(repository), timeline.database);
         let _ = state.write(&name, format!("{} {}\n", head.sequence, head.hash).as_bytes());
     }

@@ -7,9 +7,9 @@
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::sync::Once;
+use std::sync::{Once, OnceLock};
 use std::time::Duration;
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
@@ -25,27 +25,50 @@ const STALE: Duration = Duration::from_secs(24 * 3600);
 pub struct LocalStore {
     root: PathBuf,
     cleaned: Once,
+    /// Device and inode of the folder when it was used first.
+    identity: OnceLock<(u64, u64)>,
 }
 
 impl LocalStore {
     /// A store in the folder `root`, which need not exist until something is created.
     pub fn new(root: PathBuf) -> Self {
-        Self { root, cleaned: Once::new() }
+        Self { root, cleaned: Once::new(), identity: OnceLock::new() }
     }
 
     fn path(&self, name: &ObjectName) -> PathBuf {
         self.root.join(name.as_str())
     }
 
+    /// Fails if the folder that was used first is gone: moved away, or unmounted. It must not be made anew, for what went there would be lost.
+    fn check_root(&self) -> io::Result<()> {
+        match fs::metadata(&self.root) {
+            Ok(found) => {
+                let found = (found.dev(), found.ino());
+                // A disk that was mounted again may have another device number.
+                let known = *self.identity.get_or_init(|| found) == found || self.path(&ObjectName::config()).is_file();
+                if known {
+                    Ok(())
+                } else {
+                    Err(io::Error::other("another folder stands there now: is a disk not mounted?"))
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound && self.identity.get().is_none() => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
     fn error(&self, action: &'static str, name: &ObjectName, source: io::Error) -> StoreError {
         let location = self.location();
         match source.kind() {
-            io::ErrorKind::NotFound if action == "read" => StoreError::NotFound { location, name: name.clone() },
+            io::ErrorKind::NotFound if action == "read" && self.check_root().is_ok() => {
+                StoreError::NotFound { location, name: name.clone() }
+            }
             _ => StoreError::Io { location, action, name: name.to_string(), source },
         }
     }
 
     fn create_file(&self, path: &Path, bytes: &[u8]) -> io::Result<Creation> {
+        self.check_root()?;
         let temporary_folder = self.root.join("tmp");
         create_folder(&temporary_folder)?;
         self.cleaned.call_once(|| remove_stale(&temporary_folder));
@@ -56,6 +79,7 @@ impl LocalStore {
         temporary.as_file().sync_all()?;
         let creation = publish(temporary, path)?;
         sync_folder(folder)?;
+        self.check_root()?;
         Ok(creation)
     }
 
@@ -111,7 +135,8 @@ impl Store for LocalStore {
     fn list(&self, folder: Folder) -> Result<Vec<Listed>, StoreError> {
         let mut listed = Vec::new();
         let prefix = folder.prefix();
-        self.collect(&self.root.join(prefix.trim_end_matches('/')), &mut listed).map_err(|source| StoreError::Io {
+        let folder = self.root.join(prefix.trim_end_matches('/'));
+        self.check_root().and_then(|()| self.collect(&folder, &mut listed)).map_err(|source| StoreError::Io {
             location: self.location(),
             action: "list",
             name: prefix,
@@ -126,7 +151,7 @@ impl Store for LocalStore {
         let deleted = fs::remove_file(&path).and_then(|()| sync_folder(path.parent().unwrap_or(&self.root)));
         match deleted {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(self.error("delete", name, error)),
-            _ => Ok(()),
+            _ => self.check_root().map_err(|error| self.error("delete", name, error)),
         }
     }
 }
@@ -201,7 +226,7 @@ fn remove_stale(folder: &Path) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::id::{DatabaseId, SlotId};
+    use crate::base::id::{DatabaseId, ObjectHash, SlotId};
 
     fn store() -> (tempfile::TempDir, LocalStore) {
         let folder = tempfile::tempdir().expect("BUG: a temporary folder");
@@ -242,6 +267,27 @@ mod tests {
         store.delete(&names[0]).expect("BUG: deleted");
         store.delete(&names[0]).expect("BUG: deleting twice is no error");
         assert!(matches!(store.read(&names[0], 10), Err(StoreError::NotFound { .. })));
+    }
+
+    #[test]
+    fn a_folder_that_went_away_is_not_made_anew() {
+        let (folder, store) = store();
+        let [first, second] = [1, 2].map(|n| ObjectName::index(ObjectHash([n; 32])));
+        store.create(&first, b"1").expect("BUG: it can be created");
+        let elsewhere = folder.path().join("elsewhere");
+        fs::rename(&store.root, &elsewhere).expect("BUG: it can be moved");
+        for stands_in in [false, true] {
+            if stands_in {
+                fs::create_dir(&store.root).expect("BUG: an empty mount point");
+            }
+            assert!(matches!(store.create(&second, b"2"), Err(StoreError::Io { .. })));
+            assert!(matches!(store.read(&first, 9), Err(StoreError::Io { .. })));
+            assert!(store.list(Folder::Index).is_err() && store.delete(&first).is_err());
+        }
+        fs::remove_dir(&store.root).expect("BUG: nothing was put there");
+        fs::rename(&elsewhere, &store.root).expect("BUG: it can be moved back");
+        store.create(&second, b"2").expect("BUG: it is there again");
+        assert_eq!(store.list(Folder::Index).expect("BUG: it is there again").len(), 2);
     }
 
     #[test]
