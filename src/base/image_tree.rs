@@ -8,7 +8,7 @@
 use blake3::hazmat::{HasherExt, Mode, merge_subtrees_non_root, merge_subtrees_root};
 
 use super::id::ImageRoot;
-use super::page::{PageCount, PageNo, PageSize};
+use super::page::{PageCount, PageNo, PageReader, PageSize};
 
 /// A node's chaining value.
 pub type NodeHash = [u8; 32];
@@ -26,6 +26,11 @@ pub struct Leaves {
 }
 
 impl Leaves {
+    /// The shape of the state that a reader gives.
+    pub fn of<P: PageReader>(source: &P) -> Self {
+        Self { page_size: source.page_size(), page_count: source.page_count() }
+    }
+
     /// Pages of a leaf: 1, or 2 of 512 bytes.
     pub fn pages_a_leaf(&self) -> u32 {
         (CHUNK_BYTES / self.page_size.bytes()).max(1) as u32

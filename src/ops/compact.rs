@@ -12,15 +12,14 @@ use crate::monitor::{self, Monitor};
 use crate::repo::chunk_reader::ChunkReader;
 use crate::repo::chunk_writer::{ChunkWriter, EncodeOptions, Written};
 use crate::repo::delta_writer::fold_newest;
-use crate::repo::image_writer::{ImageError, plan, write_image};
+use crate::repo::image_writer::{plan, write_image};
 use crate::repo::index::Index;
 use crate::repo::memory::Memory;
 use crate::repo::stack_reader::{StackReader, State};
-use crate::repo::{Repository, RepositoryError, timeline};
+use crate::repo::{ImageError, Repository, RepositoryError, TOOL, timeline};
 
 use super::delta::image_layer;
 use super::fold::{Fold, adopt};
-use super::snapshot::TOOL;
 
 /// What was done.
 #[derive(Debug)]

@@ -15,19 +15,51 @@ use crate::monitor::{Event, Monitor};
 use crate::repo::chunk_reader::ChunkReader;
 use crate::repo::chunk_writer::ChunkWriter;
 use crate::repo::delta_writer::{self, Below, write_delta};
-use crate::repo::image_writer::{Extent, ImageError, plan, write_image};
+use crate::repo::image_writer::{Extent, plan, write_image};
 use crate::repo::memory::Memory;
-use crate::repo::page_scan::{ChangedLeaf, compare_pages, scan, shape};
+use crate::repo::page_scan::{ChangedLeaf, compare_pages, scan};
 use crate::repo::stack_reader::{StackReader, State};
 use crate::repo::timeline::Timeline;
-use crate::repo::{Fault, Repository, RepositoryError};
+use crate::repo::{Fault, ImageError, Repository, RepositoryError};
 use crate::source::{Capture, Changes, PinnedPages, SourceError, Tier};
 use crate::store::page_map::{PageMap, PageMapBuilder};
 
-use super::snapshot::{Choice, SnapshotError};
-
 /// Bytes of an earlier state that are read at a time to make its page map anew.
 const BATCH_BYTES: usize = 8 << 20;
+
+/// What to store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Choice {
+    /// What changed since the last restore point; everything if there is none, or if most of it changed.
+    #[default]
+    Auto,
+    /// Every page, read anew.
+    Full,
+    /// What changed since the last full.
+    Differential,
+    /// What changed since the last restore point of any kind.
+    Incremental,
+}
+
+/// Why there is no snapshot.
+#[derive(Debug, thiserror::Error)]
+pub enum SnapshotError {
+    /// The source.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// The repository.
+    #[error(transparent)]
+    Repository(#[from] RepositoryError),
+}
+
+impl From<ImageError<SourceError>> for SnapshotError {
+    fn from(error: ImageError<SourceError>) -> Self {
+        match error {
+            ImageError::Source(error) => error.into(),
+            ImageError::Repository(error) => error.into(),
+        }
+    }
+}
 
 /// What a capture is stored with.
 pub struct Plan<'a> {
@@ -130,7 +162,7 @@ struct Step {
 
 impl Compared {
     fn changed_pages(&self, capture: &Capture) -> u32 {
-        self.leaves.len() as u32 * shape(capture.pages()).pages_a_leaf()
+        self.leaves.len() as u32 * Leaves::of(capture.pages()).pages_a_leaf()
     }
 
     fn leaf_numbers(&self) -> Vec<u32> {
@@ -205,10 +237,10 @@ fn compare(
             Tier::WalTail | Tier::WalRescue => compare_pages(pages, &earlier.map, changes.pages.iter().copied())?,
             Tier::Scan => scan(pages, &earlier.map, plan.monitor)?,
         };
-        let known = earlier.map.shape().comparable(&shape(pages));
+        let known = earlier.map.shape().comparable(&Leaves::of(pages));
         let before = leaves.iter().map(|&(leaf, _)| if known { earlier.map.leaf(leaf).ok().flatten() } else { None });
         let before = before.collect();
-        match earlier.map.update(shape(pages), &leaves) {
+        match earlier.map.update(Leaves::of(pages), &leaves) {
             Ok(()) => return Ok(Compared { earlier, changes, leaves, before }),
             Err(error) if error.kind() == std::io::ErrorKind::InvalidData && changes.tier != Tier::Scan => {
                 changes = Changes::unknown("the page map is damaged");
@@ -228,7 +260,7 @@ fn store_whole(
     let pages = capture.pages();
     let page_count = pages.page_count().0;
     let folder = plan.memory.map(Memory::folder);
-    let builder = PageMapBuilder::new(folder.as_deref(), shape(pages)).map_err(RepositoryError::LocalState)?;
+    let builder = PageMapBuilder::new(folder.as_deref(), Leaves::of(pages)).map_err(RepositoryError::LocalState)?;
     let mut builder = builder;
     let extents = [Extent::New(PageNo(1), page_count)];
     let segments = write_image(plan.repository, writer, pages, &extents, Some(&mut builder), plan.monitor)?;
@@ -261,7 +293,7 @@ fn store_image(
     let fault = |fault: Fault| SnapshotError::from(RepositoryError::from(fault));
     let stack = StackReader::open(plan.reader, earlier).map_err(fault)?;
     let mut changed = stack.touched();
-    changed.extend(pages_of(&compared.leaf_numbers(), shape(pages)));
+    changed.extend(pages_of(&compared.leaf_numbers(), Leaves::of(pages)));
     changed.sort_unstable();
     changed.dedup();
     let extents = self::plan(stack.runs(), &changed, pages.page_count().0);
@@ -319,7 +351,7 @@ fn store_differential(
     let state = next_state(plan, capture, &compared)?;
     let full = State::of_snapshot(id, full);
     let fault = |fault: Fault| SnapshotError::from(RepositoryError::from(fault));
-    let now = shape(capture.pages());
+    let now = Leaves::of(capture.pages());
     let between = StackReader::open_deltas(plan.reader, earlier, earlier.deltas()).map_err(fault)?;
     let mut leaves: Vec<u32> =
         between.touched().into_iter().filter(|page| page.0 <= now.page_count.0).map(|page| now.leaf_of(page)).collect();

@@ -13,9 +13,7 @@ use crate::repo::journal::Journals;
 use crate::repo::memory::Memory;
 use crate::repo::stack_reader::State;
 use crate::repo::timeline::Timeline;
-use crate::repo::{Repository, RepositoryError, timeline};
-
-use super::snapshot::TOOL;
+use crate::repo::{Repository, RepositoryError, TOOL, timeline};
 
 /// What is folded where.
 pub struct Fold<'a> {

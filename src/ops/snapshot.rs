@@ -21,33 +21,16 @@ use crate::format::timeline::Event;
 use crate::monitor::{self, Monitor};
 use crate::repo::chunk_reader::ChunkReader;
 use crate::repo::chunk_writer::{ChunkWriter, EncodeOptions, Written};
-use crate::repo::image_writer::ImageError;
 use crate::repo::index::Index;
 use crate::repo::memory::Memory;
 use crate::repo::timeline::Timeline;
-use crate::repo::{Repository, RepositoryError, timeline};
+use crate::repo::{Repository, RepositoryError, TOOL, timeline};
 use crate::source::{Capture, CaptureOptions, SourceError, Tier};
 use crate::store::page_map::PageMap;
 
 use super::delta::{self, Plan, Stored};
+pub use super::delta::{Choice, SnapshotError};
 use super::fold::{Fold, adopt};
-
-/// The tool that writes manifests.
-pub const TOOL: &str = concat!("continuum ", env!("CARGO_PKG_VERSION"));
-
-/// What to store.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Choice {
-    /// What changed since the last restore point; everything if there is none, or if most of it changed.
-    #[default]
-    Auto,
-    /// Every page, read anew.
-    Full,
-    /// What changed since the last full.
-    Differential,
-    /// What changed since the last restore point of any kind.
-    Incremental,
-}
 
 /// How to take a snapshot.
 #[derive(Clone, Debug)]
@@ -100,26 +83,6 @@ pub struct Taken {
     pub map: Option<PageMap>,
     /// The database's timeline with the snapshot.
     pub timeline: Timeline,
-}
-
-/// Why there is no snapshot.
-#[derive(Debug, thiserror::Error)]
-pub enum SnapshotError {
-    /// The source.
-    #[error(transparent)]
-    Source(#[from] SourceError),
-    /// The repository.
-    #[error(transparent)]
-    Repository(#[from] RepositoryError),
-}
-
-impl From<ImageError<SourceError>> for SnapshotError {
-    fn from(error: ImageError<SourceError>) -> Self {
-        match error {
-            ImageError::Source(error) => error.into(),
-            ImageError::Repository(error) => error.into(),
-        }
-    }
 }
 
 /// Takes a snapshot of the database at `source`.

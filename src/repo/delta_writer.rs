@@ -11,12 +11,10 @@ use crate::format::delta::{Change, DeltaBuilder, Record, StepPart, StepState};
 use crate::format::manifest::{Layer, LayerKind, MAX_LAYERS};
 use crate::monitor::Monitor;
 
-use super::RepositoryError;
 use super::chunk_reader::ChunkReader;
 use super::chunk_writer::ChunkWriter;
-use super::image_writer::ImageError;
-use super::page_scan::shape;
 use super::stack_reader::{StackReader, State, delta_parts};
+use super::{ImageError, RepositoryError};
 
 /// Pages encoded at a time.
 const BATCH_BYTES: usize = 8 << 20;
@@ -44,7 +42,7 @@ pub fn write_delta<P: PageReader>(
     step: &StepState,
     monitor: &dyn Monitor,
 ) -> Result<Layer, ImageError<P::Error>> {
-    let now = shape(source);
+    let now = Leaves::of(source);
     let page_bytes = source.page_size().bytes();
     let leaf_bytes = page_bytes * now.pages_a_leaf() as usize;
     let mut layer = LayerWriter::default();

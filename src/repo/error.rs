@@ -89,6 +89,21 @@ pub enum RepositoryError {
     Unfaithful(ChunkId),
 }
 
+/// Why something was not stored: the source or the repository failed.
+#[derive(Debug)]
+pub enum ImageError<E> {
+    /// Pages could not be read.
+    Source(E),
+    /// Chunks could not be stored.
+    Repository(RepositoryError),
+}
+
+impl<E> From<RepositoryError> for ImageError<E> {
+    fn from(error: RepositoryError) -> Self {
+        Self::Repository(error)
+    }
+}
+
 /// Damage, loss or manipulation: something that should never be. `check` lists these.
 #[derive(Debug, thiserror::Error)]
 pub enum Fault {

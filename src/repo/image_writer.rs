@@ -19,26 +19,10 @@ use crate::monitor::{Event, Monitor, Phase};
 use crate::store::page_map::PageMapBuilder;
 
 use super::chunk_writer::{self, ChunkWriter};
-use super::page_scan::shape;
-use super::{Repository, RepositoryError};
+use super::{ImageError, Repository, RepositoryError};
 
 /// Bytes read at a time. A multiple of every page size.
 const BATCH_BYTES: usize = 8 << 20;
-
-/// Why something was not stored: the source or the repository failed.
-#[derive(Debug)]
-pub enum ImageError<E> {
-    /// Pages could not be read.
-    Source(E),
-    /// Chunks could not be stored.
-    Repository(RepositoryError),
-}
-
-impl<E> From<RepositoryError> for ImageError<E> {
-    fn from(error: RepositoryError) -> Self {
-        Self::Repository(error)
-    }
-}
 
 /// What an image is made of, in page order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -210,7 +194,7 @@ impl<'a, P: PageReader> BatchReader<'a, P> {
 
     fn hash(&mut self, bytes: &[u8]) -> Result<(), ImageError<P::Error>> {
         let Some(tree) = &mut self.tree else { return Ok(()) };
-        let leaves: Leaves = shape(self.source);
+        let leaves = Leaves::of(self.source);
         let leaf_bytes = leaves.page_size.bytes() * leaves.pages_a_leaf() as usize;
         let first = tree.leaf_count();
         let contents = bytes.par_chunks(leaf_bytes).enumerate();

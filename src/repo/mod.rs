@@ -34,8 +34,11 @@ use crate::format::config::Config;
 use crate::store::Store;
 use crate::store::state::LocalState;
 
-pub use error::{Fault, RepositoryError};
+pub use error::{Fault, ImageError, RepositoryError};
 pub use open::{InitOptions, add_password, init, key_slots, open, remove_slot, require_config, require_no_config};
+
+/// The tool that writes manifests.
+pub const TOOL: &str = concat!("continuum ", env!("CARGO_PKG_VERSION"));
 
 /// What the edge hands to the core: where time and randomness come from, and how to run beside the caller.
 #[derive(Clone)]

@@ -10,8 +10,7 @@ use crate::base::page::{PageNo, PageReader};
 use crate::monitor::{Event, Monitor, Phase};
 use crate::store::page_map::{BLOCK_LEAVES, PageMap};
 
-use super::RepositoryError;
-use super::image_writer::ImageError;
+use super::{ImageError, RepositoryError};
 
 /// Bytes read at a time. A multiple of every page size.
 const BATCH_BYTES: usize = 8 << 20;
@@ -22,18 +21,13 @@ const GROUP_BYTES: usize = 64 << 10;
 /// A leaf of the new state that differs from the earlier one, with its hash.
 pub type ChangedLeaf = (u32, NodeHash);
 
-/// The shape of the state that a reader gives.
-pub fn shape<P: PageReader>(source: &P) -> Leaves {
-    Leaves { page_size: source.page_size(), page_count: source.page_count() }
-}
-
 /// The leaves that differ from `map`, found by reading all of them.
 pub fn scan<P: PageReader>(
     source: &P,
     map: &PageMap,
     monitor: &dyn Monitor,
 ) -> Result<Vec<ChangedLeaf>, ImageError<P::Error>> {
-    let leaves = shape(source);
+    let leaves = Leaves::of(source);
     let total_bytes = source.page_size().image_bytes(source.page_count());
     monitor.event(Event::Started { phase: Phase::Scan, total_bytes });
     // A batch is whole blocks, so that each is looked up once.
@@ -120,7 +114,7 @@ pub fn compare_pages<P: PageReader>(
     map: &PageMap,
     pages: impl IntoIterator<Item = PageNo>,
 ) -> Result<Vec<ChangedLeaf>, ImageError<P::Error>> {
-    let (leaves, before) = (shape(source), map.shape());
+    let (leaves, before) = (Leaves::of(source), map.shape());
     let mut candidates: Vec<u32> = pages
         .into_iter()
         .filter(|page| page.0 <= leaves.page_count.0)
