@@ -57,9 +57,10 @@ def wait_until(moment):
 def report(latencies, elapsed):
     latencies.sort()
     count = len(latencies)
-    p50, p99 = latencies[count // 2] * 1e3, latencies[int(count * 0.99)] * 1e3
-    slowest = latencies[-1] * 1e3
-    print("tx", count, "in", round(elapsed, 2), "p50", p50, "p99", p99, "max", slowest, "ms")
+    print("tx", count, "in", round(elapsed, 2), end=" ")
+    for percent in (50, 95, 99):
+        print("p%d" % percent, latencies[count * percent // 100] * 1e3, end=" ")
+    print("max", latencies[-1] * 1e3, "ms")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | `tidy` | checks the style that a program can check | [`tidy`] |
 //! | `ci` | everything that must pass before a change is merged | [`ci`] |
+//! | `soak` | random runs of a watched database, for as long as told | [`soak`] |
 //! | `bench` | compares us with other backup tools, side by side | [`bench`] |
 //!
 //! Ends with 0 when all is well, 1 when a check or a step failed, 2 when the command line is wrong.
@@ -13,6 +14,7 @@ mod bench;
 mod ci;
 mod failure;
 mod project;
+mod soak;
 mod tidy;
 
 use std::process::ExitCode;
@@ -25,7 +27,17 @@ usage: cargo xtask <command>
 
   tidy                      check the style that a program can check
   ci [--cargo-profile NAME] format, clippy, tidy, tests, doc tests; stops at the first failure
-  bench peers [options]     compare with restic, rustic, borg, zstd, cp (build --release first)
+  soak [options]            random runs of a watched database: each restore must be a committed state
+      --minutes N             for so long (default 10)
+      --seed N                of the first run (default 1000)
+      --cargo-profile NAME    what is built (default release)
+  bench peers [options]     compare with other tools; one that is not installed is left out
+                            (build --release first)
+      --phase full            full backups and restores: restic, rustic, borg, zstd, cp (default)
+      --phase incremental     the next backup after a small change: restic, rustic, borg, litestream
+      --phase watch           continuous capture beside an application that writes: litestream
+      --phase idle            continuous capture of 200 databases that nobody uses
+      --binary PATH           measure this continuum (default: what --release built)
       --database PATH         measure this database (default: make one)
       --mebibytes N           size of the database to make (default 1024)
       --runs N                paired rounds (default 5)
@@ -56,6 +68,7 @@ fn dispatch(arguments: &mut Arguments) -> Result<(), Failure> {
             tidy::run(&root)
         }
         Some("ci") => ci::run(&root, &ci::Options::parse(arguments)?),
+        Some("soak") => soak::run(&root, &soak::Options::parse(arguments)?),
         Some("bench") => bench::run(&root, arguments),
         Some("help" | "--help" | "-h") => {
             print!("{USAGE}");

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use crate::failure::Failure;
 
 /// The change between two backups: this many small transactions, with this seed.
-const MUTATION_TRANSACTIONS: &str = "500";
+pub const MUTATION_TRANSACTIONS: &str = "500";
 const MUTATION_SEED: &str = "7";
 
 /// A database of `mebibytes`, made unless an earlier run left it in `directory`.
@@ -31,6 +31,22 @@ pub fn mutate(root: &Path, path: &Path) -> Result<(), Failure> {
     run(command.arg(path).args([MUTATION_TRANSACTIONS, MUTATION_SEED, "checkpoint"]))
 }
 
+/// Makes `count` small databases in `directory`, which nobody uses.
+pub fn make_idle(root: &Path, directory: &Path, count: usize) -> Result<Vec<PathBuf>, Failure> {
+    let mut command = script(root, "make_idle.py");
+    run(command.arg(directory).arg(count.to_string()))?;
+    let list = |error| Failure::io("list", directory)(error);
+    let mut paths = Vec::new();
+    for entry in fs::read_dir(directory).map_err(list)? {
+        let path = entry.map_err(list)?.path();
+        if path.extension().is_some_and(|extension| extension == "db") {
+            paths.push(path);
+        }
+    }
+    paths.sort();
+    Ok(paths)
+}
+
 /// The peers copy one file: a database with commits in its WAL is not the same work for all.
 pub fn check(path: &Path) -> Result<(), Failure> {
     if !path.is_file() {
@@ -52,9 +68,10 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
-fn script(root: &Path, name: &str) -> Command {
+/// One of the load scripts. It leaves no compiled code in the project.
+pub fn script(root: &Path, name: &str) -> Command {
     let mut command = Command::new("python3");
-    command.arg(root.join("benches/load").join(name));
+    command.arg("-B").arg(root.join("benches/load").join(name));
     command
 }
 

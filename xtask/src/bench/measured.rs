@@ -27,25 +27,37 @@ pub struct Cost {
     pub peak_bytes: u64,
 }
 
+impl Cost {
+    pub fn new(wall: Duration, usage: &libc::rusage) -> Self {
+        Self {
+            wall,
+            cpu: duration(usage.ru_utime) + duration(usage.ru_stime),
+            peak_bytes: u64::try_from(usage.ru_maxrss).unwrap_or(0) * MAXRSS_UNIT_BYTES,
+        }
+    }
+}
+
 /// Runs `command` with no standard input; its output goes to the file `log`. A command that fails
 /// is an error that shows the end of the log.
 pub fn run(command: &mut Command, log: &Path) -> Result<Cost, Failure> {
+    let program = command.get_program().to_owned();
+    let started = Instant::now();
+    let child = spawn(command, log)?;
+    let (status, usage) = wait(&child).map_err(Failure::io("wait for", Path::new(&program)))?;
+    let wall = started.elapsed();
+    if !status.success() {
+        return Err(failed(&line_of(command), status, log));
+    }
+    Ok(Cost::new(wall, &usage))
+}
+
+/// Starts `command` with no standard input and its output in the file `log`.
+pub fn spawn(command: &mut Command, log: &Path) -> Result<Child, Failure> {
     let output = File::create(log).map_err(Failure::io("create", log))?;
     let errors = output.try_clone().map_err(Failure::io("open", log))?;
     command.stdin(Stdio::null()).stdout(output).stderr(errors);
     let program = command.get_program().to_owned();
-    let started = Instant::now();
-    let child = command.spawn().map_err(Failure::io("run", Path::new(&program)))?;
-    let (status, usage) = wait(&child).map_err(Failure::io("wait for", Path::new(&program)))?;
-    let wall = started.elapsed();
-    if !status.success() {
-        return Err(failed(command, status, log));
-    }
-    Ok(Cost {
-        wall,
-        cpu: duration(usage.ru_utime) + duration(usage.ru_stime),
-        peak_bytes: u64::try_from(usage.ru_maxrss).unwrap_or(0) * MAXRSS_UNIT_BYTES,
-    })
+    command.spawn().map_err(Failure::io("run", Path::new(&program)))
 }
 
 /// Writes back what earlier commands left dirty, so that the next one does not pay for it.
@@ -54,8 +66,17 @@ pub fn settle() -> Result<(), Failure> {
     status.map(|_| ()).map_err(Failure::io("run", Path::new("sync")))
 }
 
+/// Asks `child` to end (SIGTERM).
+#[expect(unsafe_code, reason = "the standard library can only kill")]
+pub fn terminate(child: &Child) -> io::Result<()> {
+    let id = libc::pid_t::try_from(child.id()).map_err(io::Error::other)?;
+    // SAFETY: no memory is involved. `id` is our own child, and nobody has waited for it yet.
+    if unsafe { libc::kill(id, libc::SIGTERM) } == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Waits for the end of `child`, and gives what the kernel counted.
 #[expect(unsafe_code, reason = "the standard library does not give a child's resource usage")]
-fn wait(child: &Child) -> io::Result<(ExitStatus, libc::rusage)> {
+pub fn wait(child: &Child) -> io::Result<(ExitStatus, libc::rusage)> {
     let id = libc::pid_t::try_from(child.id()).map_err(io::Error::other)?;
     let mut status = 0;
     let mut usage = MaybeUninit::<libc::rusage>::zeroed();
@@ -81,15 +102,25 @@ fn duration(time: libc::timeval) -> Duration {
     Duration::from_secs(seconds) + Duration::from_micros(micros)
 }
 
-fn failed(command: &Command, status: ExitStatus, log: &Path) -> Failure {
-    let output = fs::read(log).unwrap_or_default();
-    let output = String::from_utf8_lossy(&output);
-    let lines: Vec<&str> = output.lines().collect();
-    let shown = lines[lines.len().saturating_sub(SHOWN_OUTPUT_LINES)..].join("\n  ");
-    Failure::new(format!("`{}` ended with {status}; its last words:\n  {shown}", line_of(command)))
+/// The error that says how the command `line` ended.
+pub fn failed(line: &str, status: ExitStatus, log: &Path) -> Failure {
+    Failure::new(format!("`{line}` ended with {status}; its last words:{}", last_words(log)))
 }
 
-fn line_of(command: &Command) -> String {
+/// The end of the log, each line indented below the message that it belongs to.
+pub fn last_words(log: &Path) -> String {
+    let output = output_of(log);
+    let lines: Vec<&str> = output.lines().collect();
+    lines[lines.len().saturating_sub(SHOWN_OUTPUT_LINES)..].iter().map(|line| format!("\n  {line}")).collect()
+}
+
+/// All that is in the log, as far as it is text.
+pub fn output_of(log: &Path) -> String {
+    String::from_utf8_lossy(&fs::read(log).unwrap_or_default()).into_owned()
+}
+
+/// The command as one line, for messages.
+pub fn line_of(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     let words: Vec<_> = words.map(|word| word.to_string_lossy().into_owned()).collect();
     words.join(" ")

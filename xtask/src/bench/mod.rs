@@ -7,24 +7,77 @@
 //! * [`database`]: the workload, made by the scripts in benches/load;
 //! * [`tool`]: how each tool is told to do each thing;
 //! * [`measured`]: what one command cost;
-//! * [`rounds`]: the order of the measurements;
-//! * [`report`]: tables and bars.
+//! * [`running`]: what a daemon has cost so far;
+//! * [`application`]: the load beside it;
+//! * [`rounds`]: the order of the measurements of full backups and restores;
+//! * [`report`]: their tables and bars;
+//! * [`incremental`], [`watch`], [`idle`]: the other phases, each with its report;
+//! * [`table`], [`statistics`], [`json`]: what the reports are made of.
 
+mod application;
 mod database;
+mod idle;
+mod incremental;
+mod json;
 mod measured;
 mod report;
 mod rounds;
+mod running;
 mod statistics;
+mod table;
 mod tool;
+mod watch;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use crate::arguments::Arguments;
 use crate::failure::Failure;
 use tool::{Installed, Tool};
 
+/// What is compared in one run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Full backups and restores.
+    Full,
+    /// The next backup after a small change.
+    Incremental,
+    /// Continuous capture beside an application that writes.
+    Watch,
+    /// Continuous capture of many databases that nobody uses.
+    Idle,
+}
+
+impl Phase {
+    /// The tools that can do it, ours first.
+    fn tools(self) -> &'static [Tool] {
+        match self {
+            Self::Full => &[Tool::Ours, Tool::Restic, Tool::Rustic, Tool::Borg, Tool::Zstd, Tool::Copy],
+            Self::Incremental => &[Tool::Ours, Tool::Restic, Tool::Rustic, Tool::Borg, Tool::Litestream],
+            Self::Watch => &[Tool::Ours, Tool::Litestream],
+            Self::Idle => &[Tool::Ours],
+        }
+    }
+}
+
+impl FromStr for Phase {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        match text {
+            "full" => Ok(Self::Full),
+            "incremental" => Ok(Self::Incremental),
+            "watch" => Ok(Self::Watch),
+            "idle" => Ok(Self::Idle),
+            _ => Err(()),
+        }
+    }
+}
+
 pub struct Options {
+    phase: Phase,
+    binary: Option<PathBuf>,
     database: Option<PathBuf>,
     mebibytes: u64,
     rounds: u32,
@@ -37,6 +90,8 @@ impl Options {
     fn parse(arguments: &mut Arguments) -> Result<Self, Failure> {
         let default_directory = || std::env::temp_dir().join("continuum-bench");
         let options = Self {
+            phase: arguments.take_value("--phase")?.unwrap_or(Phase::Full),
+            binary: arguments.take_value("--binary")?,
             database: arguments.take_value("--database")?,
             mebibytes: arguments.take_value("--mebibytes")?.unwrap_or(1024),
             rounds: arguments.take_value("--runs")?.unwrap_or(5),
@@ -47,6 +102,9 @@ impl Options {
         arguments.finish()?;
         if options.rounds == 0 {
             return Err(Failure::usage("--runs needs at least 1"));
+        }
+        if options.memory_mebibytes.is_some() && options.phase != Phase::Full {
+            return Err(Failure::usage("--memory-mebibytes belongs to `--phase full`"));
         }
         Ok(options)
     }
@@ -64,6 +122,9 @@ pub fn run(root: &Path, arguments: &mut Arguments) -> Result<(), Failure> {
 fn peers(root: &Path, options: &Options) -> Result<(), Failure> {
     fs::create_dir_all(&options.directory).map_err(Failure::io("create", &options.directory))?;
     let tools = find_tools(root, options);
+    if options.phase == Phase::Idle {
+        return idle(root, options, &tools);
+    }
     let source = match &options.database {
         Some(path) => path.clone(),
         None => database::make(root, &options.directory, options.mebibytes)?,
@@ -71,12 +132,30 @@ fn peers(root: &Path, options: &Options) -> Result<(), Failure> {
     database::check(&source)?;
     println!("database {}, {} bytes, {} rounds\n", source.display(), file_bytes(&source)?, options.rounds);
     let workload = rounds::Workload { root, source: &source, directory: &options.directory };
-    let series = rounds::run(&workload, &tools, options.rounds)?;
+    match options.phase {
+        Phase::Incremental => print!("{}", incremental::run(&workload, &tools, options.rounds)?.report()),
+        Phase::Watch => print!("{}", watch::run(&workload, &tools, options.rounds)?.report()),
+        Phase::Full | Phase::Idle => full(&workload, options, &tools)?,
+    }
+    Ok(())
+}
+
+fn full(workload: &rounds::Workload<'_>, options: &Options, tools: &[Installed]) -> Result<(), Failure> {
+    let series = rounds::run(workload, tools, options.rounds)?;
     print!("{}", report::tables(&series));
     print!("{}", report::bars(&series));
-    if let Some(mebibytes) = options.memory_mebibytes {
-        compare_memory(&workload, &tools, &series, mebibytes)?;
+    match options.memory_mebibytes {
+        Some(mebibytes) => compare_memory(workload, tools, &series, mebibytes),
+        None => Ok(()),
     }
+}
+
+fn idle(root: &Path, options: &Options, tools: &[Installed]) -> Result<(), Failure> {
+    let Some(ours) = tools.first() else {
+        return Ok(());
+    };
+    println!("{} rounds\n", options.rounds);
+    print!("{}", idle::run(root, &options.directory, ours, options.rounds)?.report());
     Ok(())
 }
 
@@ -103,12 +182,12 @@ fn compare_memory(
 /// The tools to measure, ours first. Says in one line each which are left out and why.
 fn find_tools(root: &Path, options: &Options) -> Vec<Installed> {
     let mut found = Vec::new();
-    for tool in Tool::ALL {
+    for tool in options.phase.tools() {
         if *tool == Tool::Ours && options.peers_only {
             println!("skipped {}: --peers-only", tool.name());
             continue;
         }
-        match Installed::find(*tool, root) {
+        match Installed::find(*tool, root, options.binary.as_deref()) {
             Ok(installed) => found.push(installed),
             Err(reason) => println!("skipped {}: {reason}", tool.name()),
         }
@@ -136,11 +215,16 @@ mod tests {
         let given = options("--runs 2 --mebibytes=64 --database m.db --peers-only").unwrap();
         assert_eq!((given.mebibytes, given.rounds, given.peers_only), (64, 2, true));
         assert_eq!(given.database, Some(PathBuf::from("m.db")));
+        assert_eq!(given.phase, Phase::Full);
+        let given = options("--phase watch --binary ./continuum").unwrap();
+        assert_eq!((given.phase, given.binary), (Phase::Watch, Some(PathBuf::from("./continuum"))));
     }
 
     #[test]
     fn options_are_checked() {
         assert!(options("--runs 0").is_err());
         assert!(options("--size 3").is_err());
+        assert!(options("--phase fast").is_err());
+        assert!(options("--phase idle --memory-mebibytes 64").is_err());
     }
 }

@@ -5,8 +5,9 @@
 
 use std::fmt::Write;
 
-use super::rounds::{Phase, Series, Step};
+use super::rounds::{Series, Step, Work};
 use super::statistics::{largest, median, paired_ratio, smallest};
+use super::table::{self, Bar, number};
 use super::tool::Tool;
 
 const MEBIBYTE: f64 = 1_048_576.0;
@@ -14,51 +15,48 @@ const MEBIBYTE: f64 = 1_048_576.0;
 /// A larger database may need this much more memory before we say that memory grows with it.
 const MEMORY_TOLERANCE: f64 = 1.10;
 
-const PHASES: &[(Phase, &str)] = &[
-    (Phase::Full, "Full backup into an empty repository"),
-    (Phase::Restore, "Restore"),
-    (Phase::Unchanged, "Full backup again, database unchanged (peers told to read it again: --force)"),
-    (Phase::Changed, "Full backup again, after 500 small transactions"),
+const WORKS: &[(Work, &str)] = &[
+    (Work::Full, "Full backup into an empty repository"),
+    (Work::Restore, "Restore"),
+    (Work::Unchanged, "Full backup again, database unchanged (peers told to read it again: --force)"),
+    (Work::Changed, "Full backup again, after 500 small transactions"),
 ];
 
 /// One table for each kind of work.
 pub fn tables(series: &[Series]) -> String {
     let mut text = String::new();
-    for (phase, title) in PHASES {
-        text.push_str(&table(series, *phase, title));
+    for (work, title) in WORKS {
+        text.push_str(&work_table(series, *work, title));
     }
     text
 }
 
-fn table(series: &[Series], phase: Phase, title: &str) -> String {
-    let [bytes, bytes_ratio] = bytes_heads(phase);
+/// What each tool needed for `work`.
+pub fn work_table(series: &[Series], work: Work, title: &str) -> String {
+    let [bytes, bytes_ratio] = bytes_heads(work);
     let heads = ["tool", "wall s", "min–max", "ours/it", "CPU s", "peak MiB", bytes, bytes_ratio];
-    let mut text = format!("{title}\n{}", row(&heads.map(str::to_owned)));
-    let ours = find(series, Tool::Ours).map(|ours| ours.steps(phase));
-    for tool in series.iter().filter(|tool| !tool.steps(phase).is_empty()) {
-        let others = (tool.tool != Tool::Ours).then_some(ours).flatten();
-        text.push_str(&row(&cells(tool, phase, others)));
-    }
-    text.push('\n');
-    text
+    let ours = find(series, Tool::Ours).map(|ours| ours.steps(work));
+    let measured = series.iter().filter(|tool| !tool.steps(work).is_empty());
+    let rows = measured.map(|tool| cells(tool, work, (tool.tool != Tool::Ours).then_some(ours).flatten()));
+    table::render(title, &heads, &rows.collect::<Vec<_>>())
 }
 
-fn bytes_heads(phase: Phase) -> [&'static str; 2] {
-    match phase {
-        Phase::Full => ["stored bytes", "ours/it"],
-        Phase::Restore => ["", ""],
-        Phase::Unchanged | Phase::Changed => ["added bytes", "ours/it"],
+fn bytes_heads(work: Work) -> [&'static str; 2] {
+    match work {
+        Work::Full => ["stored bytes", "ours/it"],
+        Work::Restore => ["", ""],
+        Work::Unchanged | Work::Changed | Work::Next | Work::FullAfter | Work::WalTail => ["added bytes", "ours/it"],
     }
 }
 
-fn cells(series: &Series, phase: Phase, ours: Option<&[Step]>) -> [String; 8] {
-    let steps = series.steps(phase);
+fn cells(series: &Series, work: Work, ours: Option<&[Step]>) -> [String; 8] {
+    let steps = series.steps(work);
     let ratio = |of: fn(&Step) -> f64| ours.and_then(|ours| paired_ratio(&values(ours, of), &values(steps, of)));
     let walls = values(steps, wall);
     let (fastest, slowest) = (smallest(&walls), largest(&walls));
     let peak_bytes = largest(&values(steps, peak));
     let mut bytes = [number(median(&values(steps, added)), 0), number(ratio(added), 3)];
-    if phase == Phase::Restore {
+    if work == Work::Restore {
         bytes = [String::new(), String::new()];
     }
     let [bytes, bytes_ratio] = bytes;
@@ -74,51 +72,19 @@ fn cells(series: &Series, phase: Phase, ours: Option<&[Step]>) -> [String; 8] {
     ]
 }
 
-fn row(cells: &[String; 8]) -> String {
-    let [tool, wall, range, wall_ratio, cpu, peak, bytes, bytes_ratio] = cells;
-    let line = format!("  {tool:<13}{wall:>8}{range:>15}{wall_ratio:>9}{cpu:>9}{peak:>10}{bytes:>15}{bytes_ratio:>9}");
-    format!("{}\n", line.trim_end())
-}
-
-fn number(value: Option<f64>, decimals: usize) -> String {
-    value.map_or_else(|| "–".to_owned(), |value| format!("{value:.decimals$}"))
-}
-
-/// A limit that we want to keep.
-struct Bar {
-    text: &'static str,
-    limit: f64,
-    /// `None` when a tool that it takes is missing.
-    measured: Option<f64>,
-    unit: &'static str,
-}
-
-impl Bar {
-    fn line(&self) -> String {
-        match self.measured {
-            None => format!("  not measured  {}\n", self.text),
-            Some(measured) => {
-                let verdict = if measured <= self.limit { "reached" } else { "missed" };
-                format!("  {verdict:<14}{}: {measured:.3}{}\n", self.text, self.unit)
-            }
-        }
-    }
-}
-
 /// Each bar with what was measured.
 pub fn bars(series: &[Series]) -> String {
-    let mut text = "Bars\n".to_owned();
-    for bar in [
+    table::bars(&[
         Bar {
             text: "full snapshot ≤ 0.6 × rustic, wall",
             limit: 0.6,
-            measured: ratio_to(series, Tool::Rustic, Phase::Full, wall),
+            measured: ratio_to(series, Tool::Rustic, Work::Full, wall),
             unit: " ×",
         },
         Bar {
             text: "full snapshot ≤ 1.15 × `zstd -3 -T2`, wall",
             limit: 1.15,
-            measured: ratio_to(series, Tool::Zstd, Phase::Full, wall),
+            measured: ratio_to(series, Tool::Zstd, Work::Full, wall),
             unit: " ×",
         },
         Bar {
@@ -130,7 +96,7 @@ pub fn bars(series: &[Series]) -> String {
         Bar {
             text: "stored ≤ 1.06 × restic, bytes",
             limit: 1.06,
-            measured: ratio_to(series, Tool::Restic, Phase::Full, added),
+            measured: ratio_to(series, Tool::Restic, Work::Full, added),
             unit: " ×",
         },
         Bar {
@@ -145,17 +111,14 @@ pub fn bars(series: &[Series]) -> String {
             measured: unchanged_percent(series),
             unit: " %",
         },
-    ] {
-        let _ = write!(text, "{}", bar.line());
-    }
-    text
+    ])
 }
 
 /// Whether our memory grows from the `first` database to a larger one.
 pub fn memory_bars(first: &Series, larger: &Series, mebibytes: u64) -> String {
     let mut text = format!("\nPeak memory with a database of {mebibytes} MiB\n");
-    for (phase, name) in [(Phase::Full, "snapshot"), (Phase::Restore, "restore")] {
-        let peak_of = |series: &Series| largest(&values(series.steps(phase), peak)).unwrap_or(f64::NAN);
+    for (work, name) in [(Work::Full, "snapshot"), (Work::Restore, "restore")] {
+        let peak_of = |series: &Series| largest(&values(series.steps(work), peak)).unwrap_or(f64::NAN);
         let (before, after) = (peak_of(first), peak_of(larger));
         let verdict = if after <= before * MEMORY_TOLERANCE { "reached" } else { "missed" };
         let (before, after) = (before / MEBIBYTE, after / MEBIBYTE);
@@ -167,42 +130,46 @@ pub fn memory_bars(first: &Series, larger: &Series, mebibytes: u64) -> String {
     text
 }
 
-fn find(series: &[Series], tool: Tool) -> Option<&Series> {
+/// What was measured of `tool`.
+pub fn find(series: &[Series], tool: Tool) -> Option<&Series> {
     series.iter().find(|one| one.tool == tool)
 }
 
-fn ratio_to(series: &[Series], tool: Tool, phase: Phase, of: fn(&Step) -> f64) -> Option<f64> {
-    let ours = values(find(series, Tool::Ours)?.steps(phase), of);
-    paired_ratio(&ours, &values(find(series, tool)?.steps(phase), of))
+/// The median of our figure divided by the figure of `tool` in the same round.
+pub fn ratio_to(series: &[Series], tool: Tool, work: Work, of: fn(&Step) -> f64) -> Option<f64> {
+    let ours = values(find(series, Tool::Ours)?.steps(work), of);
+    paired_ratio(&ours, &values(find(series, tool)?.steps(work), of))
 }
 
 /// Round by round against whichever of the two was faster in it.
 fn restore_ratio(series: &[Series]) -> Option<f64> {
-    let walls = |tool| Some(values(find(series, tool)?.steps(Phase::Restore), wall));
+    let walls = |tool| Some(values(find(series, tool)?.steps(Work::Restore), wall));
     let (restic, rustic) = (walls(Tool::Restic)?, walls(Tool::Rustic)?);
     let faster: Vec<f64> = restic.iter().zip(&rustic).map(|(restic, rustic)| restic.min(*rustic)).collect();
     paired_ratio(&walls(Tool::Ours)?, &faster)
 }
 
 fn snapshot_peak_mebibytes(ours: &Series) -> Option<f64> {
-    let snapshots = [Phase::Full, Phase::Unchanged, Phase::Changed];
-    let peaks: Vec<f64> = snapshots.iter().flat_map(|phase| values(ours.steps(*phase), peak)).collect();
+    let snapshots = [Work::Full, Work::Unchanged, Work::Changed];
+    let peaks: Vec<f64> = snapshots.iter().flat_map(|work| values(ours.steps(*work), peak)).collect();
     largest(&peaks).map(|bytes| bytes / MEBIBYTE)
 }
 
 /// The worst round counts.
 fn unchanged_percent(series: &[Series]) -> Option<f64> {
     let ours = find(series, Tool::Ours)?;
-    let rounds = ours.steps(Phase::Unchanged).iter().zip(ours.steps(Phase::Full));
+    let rounds = ours.steps(Work::Unchanged).iter().zip(ours.steps(Work::Full));
     let percents: Vec<f64> = rounds.map(|(again, full)| 100.0 * added(again) / added(full)).collect();
     largest(&percents)
 }
 
-fn values(steps: &[Step], of: fn(&Step) -> f64) -> Vec<f64> {
+/// One figure of each step.
+pub fn values(steps: &[Step], of: fn(&Step) -> f64) -> Vec<f64> {
     steps.iter().map(of).collect()
 }
 
-fn wall(step: &Step) -> f64 {
+/// In seconds.
+pub fn wall(step: &Step) -> f64 {
     step.cost.wall.as_secs_f64()
 }
 
@@ -216,8 +183,13 @@ fn peak(step: &Step) -> f64 {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "figures for people, far below 2^53")]
-fn added(step: &Step) -> f64 {
+pub fn added(step: &Step) -> f64 {
     step.added_bytes as f64
+}
+
+#[expect(clippy::cast_precision_loss, reason = "figures for people, far below 2^53")]
+pub fn number_of_files(count: usize) -> f64 {
+    count as f64
 }
 
 #[cfg(test)]
@@ -228,30 +200,30 @@ mod tests {
     use super::*;
 
     /// Steps of `wall` milliseconds, 100 MiB of memory and `added` bytes, one a round.
-    fn add(series: &mut Series, phase: Phase, steps: &[(u64, u64)]) {
+    fn add(series: &mut Series, work: Work, steps: &[(u64, u64)]) {
         for (wall, added_bytes) in steps {
             let wall = Duration::from_millis(*wall);
             let cost = Cost { wall, cpu: wall, peak_bytes: 100 << 20 };
-            series.push(phase, Step { cost, added_bytes: *added_bytes });
+            series.push(work, Step { cost, added_bytes: *added_bytes });
         }
     }
 
     fn measured() -> Vec<Series> {
         let mut ours = Series::new(Tool::Ours);
-        add(&mut ours, Phase::Full, &[(2000, 1060), (2200, 1060)]);
-        add(&mut ours, Phase::Restore, &[(500, 0), (500, 0)]);
-        add(&mut ours, Phase::Unchanged, &[(2000, 1), (2000, 3)]);
+        add(&mut ours, Work::Full, &[(2000, 1060), (2200, 1060)]);
+        add(&mut ours, Work::Restore, &[(500, 0), (500, 0)]);
+        add(&mut ours, Work::Unchanged, &[(2000, 1), (2000, 3)]);
         let mut restic = Series::new(Tool::Restic);
-        add(&mut restic, Phase::Full, &[(7000, 1000), (7000, 1000)]);
-        add(&mut restic, Phase::Restore, &[(1000, 0), (2000, 0)]);
+        add(&mut restic, Work::Full, &[(7000, 1000), (7000, 1000)]);
+        add(&mut restic, Work::Restore, &[(1000, 0), (2000, 0)]);
         let mut rustic = Series::new(Tool::Rustic);
-        add(&mut rustic, Phase::Full, &[(4000, 1000), (4000, 1000)]);
-        add(&mut rustic, Phase::Restore, &[(2000, 0), (500, 0)]);
+        add(&mut rustic, Work::Full, &[(4000, 1000), (4000, 1000)]);
+        add(&mut rustic, Work::Restore, &[(2000, 0), (500, 0)]);
         vec![ours, restic, rustic]
     }
 
     fn check_line(text: &str, begin: &str, part: &str) {
-        let mut lines = text.lines().map(str::trim_start);
+        let mut lines = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "));
         assert!(lines.any(|line| line.starts_with(begin) && line.contains(part)), "{begin} {part}:\n{text}");
     }
 
@@ -276,8 +248,8 @@ mod tests {
     #[test]
     fn tables_show_paired_ratios() {
         let text = tables(&measured());
-        check_line(&text, "rustic", "4.00      4.00–4.00     0.53");
-        check_line(&text, "continuum", "2.10      2.00–2.20        –");
+        check_line(&text, "rustic", "4.00 4.00–4.00 0.53");
+        check_line(&text, "continuum", "2.10 2.00–2.20 –");
     }
 
     #[test]
@@ -286,7 +258,7 @@ mod tests {
         check_line(&memory_bars(&series[0], &series[0], 4096), "reached", "snapshot");
         let mut larger = Series::new(Tool::Ours);
         let cost = Cost { wall: Duration::ZERO, cpu: Duration::ZERO, peak_bytes: 111 << 20 };
-        larger.push(Phase::Full, Step { cost, added_bytes: 0 });
+        larger.push(Work::Full, Step { cost, added_bytes: 0 });
         check_line(&memory_bars(&series[0], &larger, 4096), "missed", "111 MiB, 100 before");
     }
 }

@@ -28,7 +28,7 @@ pub struct Workload<'a> {
 
 /// One kind of work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Phase {
+pub enum Work {
     /// A full backup into an empty repository.
     Full,
     /// Restore of it.
@@ -37,6 +37,12 @@ pub enum Phase {
     Unchanged,
     /// Another full backup after some small transactions.
     Changed,
+    /// After such transactions, the backup that the tool takes by itself when it is run again.
+    Next,
+    /// A full backup of a state that `Next` has stored.
+    FullAfter,
+    /// `Next` while an application holds the database open and nothing was checkpointed.
+    WalTail,
 }
 
 /// One command, and by how much the repository grew.
@@ -46,11 +52,11 @@ pub struct Step {
     pub added_bytes: u64,
 }
 
-/// All that was measured of one tool. The steps of a phase are in the order of the rounds, so the
+/// All that was measured of one tool. The steps of one kind of work are in the order of the rounds, so the
 /// same index in two series is a pair.
 pub struct Series {
     pub tool: Tool,
-    steps: BTreeMap<Phase, Vec<Step>>,
+    steps: BTreeMap<Work, Vec<Step>>,
 }
 
 impl Series {
@@ -58,12 +64,12 @@ impl Series {
         Self { tool, steps: BTreeMap::new() }
     }
 
-    pub fn steps(&self, phase: Phase) -> &[Step] {
-        self.steps.get(&phase).map_or(&[], Vec::as_slice)
+    pub fn steps(&self, work: Work) -> &[Step] {
+        self.steps.get(&work).map_or(&[], Vec::as_slice)
     }
 
-    pub fn push(&mut self, phase: Phase, step: Step) {
-        self.steps.entry(phase).or_default().push(step);
+    pub fn push(&mut self, work: Work, step: Step) {
+        self.steps.entry(work).or_default().push(step);
     }
 }
 
@@ -85,8 +91,8 @@ pub fn memory_sample(workload: &Workload<'_>, installed: &Installed) -> Result<S
     let live = copy_of(workload.source, &place)?;
     let mut site = Site::create(installed, &live, &place.join("0"))?;
     let mut series = Series::new(installed.tool);
-    for phase in [Phase::Full, Phase::Restore] {
-        series.push(phase, measure(&mut site, phase)?);
+    for work in [Work::Full, Work::Restore] {
+        series.push(work, measure(&mut site, work)?);
     }
     fs::remove_dir_all(&place).map_err(Failure::io("remove", &place))?;
     Ok(series)
@@ -103,33 +109,38 @@ fn measure_round(
     for (at, installed) in tools.iter().enumerate() {
         sites.push(Site::create(installed, &live, &place.join(at.to_string()))?);
     }
-    for phase in [Phase::Full, Phase::Restore, Phase::Unchanged, Phase::Changed] {
-        if phase == Phase::Changed {
+    for work in [Work::Full, Work::Restore, Work::Unchanged, Work::Changed] {
+        if work == Work::Changed {
             database::mutate(workload.root, &live)?;
         }
         for (site, series) in sites.iter_mut().zip(series.iter_mut()) {
-            if site.tool().keeps_history() || matches!(phase, Phase::Full | Phase::Restore) {
-                series.push(phase, measure(site, phase)?);
+            if site.tool().keeps_history() || matches!(work, Work::Full | Work::Restore) {
+                series.push(work, measure(site, work)?);
             }
         }
     }
     Ok(())
 }
 
-fn measure(site: &mut Site<'_>, phase: Phase) -> Result<Step, Failure> {
+/// Does `work` once.
+pub fn measure(site: &mut Site<'_>, work: Work) -> Result<Step, Failure> {
     let before = site.stored_bytes()?;
     measured::settle()?;
-    let cost = if phase == Phase::Restore { site.restore()? } else { site.full()? };
+    let cost = match work {
+        Work::Restore => site.restore()?,
+        Work::Next | Work::WalTail => site.next()?,
+        Work::Full | Work::Unchanged | Work::Changed | Work::FullAfter => site.full()?,
+    };
     let after = site.stored_bytes()?;
     // What is stored after the first backup includes what an empty repository holds.
-    let added_bytes = if phase == Phase::Full { after } else { after.saturating_sub(before) };
-    eprintln!("  {phase:?} {}: {:.2} s", site.tool().name(), cost.wall.as_secs_f64());
+    let added_bytes = if work == Work::Full { after } else { after.saturating_sub(before) };
+    eprintln!("  {work:?} {}: {:.2} s", site.tool().name(), cost.wall.as_secs_f64());
     Ok(Step { cost, added_bytes })
 }
 
 /// An empty directory; what a run that was interrupted left there is removed. Its path is absolute,
 /// because tools for file trees restore to it.
-fn fresh_place(directory: &Path) -> Result<PathBuf, Failure> {
+pub fn fresh_place(directory: &Path) -> Result<PathBuf, Failure> {
     let directory = fs::canonicalize(directory).map_err(Failure::io("find", directory))?;
     let place = directory.join("round");
     if place.exists() {
@@ -139,7 +150,9 @@ fn fresh_place(directory: &Path) -> Result<PathBuf, Failure> {
     Ok(place)
 }
 
-fn copy_of(source: &Path, place: &Path) -> Result<PathBuf, Failure> {
+/// A copy of the database below `place`, for the application to write to.
+pub fn copy_of(source: &Path, place: &Path) -> Result<PathBuf, Failure> {
+    fs::create_dir_all(place).map_err(Failure::io("create", place))?;
     let live = place.join("live.db");
     fs::copy(source, &live).map_err(Failure::io("copy", source))?;
     Ok(live)

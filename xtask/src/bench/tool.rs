@@ -1,22 +1,31 @@
-//! How each tool is told to make a repository, to back up one database in full, and to restore it.
+//! How each tool is told to make a repository, to back up one database, to restore it, and to watch.
 //!
 //! Every tool gets the same conditions: zstd at its level 3 or nearest default, encryption where it
 //! has any, no cache that outlives the command, a home directory of its own (so no configuration or
 //! state of this machine), and the order to read the whole database even if nothing seems to have
 //! changed.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use super::measured::{self, Cost};
+use super::running::Running;
 use crate::failure::Failure;
 use crate::project;
 
 /// What protects the repositories; they live for one round.
 const PASSWORD: &str = "measured and thrown away";
+
+/// A daemon has this long to take its first backup.
+const WATCHING_LIMIT: Duration = Duration::from_secs(600);
+
+/// Files and their lengths.
+pub type Files = BTreeMap<PathBuf, u64>;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tool {
@@ -24,6 +33,8 @@ pub enum Tool {
     Restic,
     Rustic,
     Borg,
+    /// Copies the WAL continuously, or what there is of it each time it is run.
+    Litestream,
     /// `zstd -3 -T2`: what compressing costs, without everything else.
     Zstd,
     /// `cp` and `sync` of the copy: what the disk costs.
@@ -31,17 +42,21 @@ pub enum Tool {
 }
 
 impl Tool {
-    pub const ALL: &[Self] = &[Self::Ours, Self::Restic, Self::Rustic, Self::Borg, Self::Zstd, Self::Copy];
-
     pub fn name(self) -> &'static str {
         match self {
             Self::Ours => "continuum",
             Self::Restic => "restic",
             Self::Rustic => "rustic",
             Self::Borg => "borg",
+            Self::Litestream => "litestream",
             Self::Zstd => "zstd -3 -T2",
             Self::Copy => "cp + sync",
         }
+    }
+
+    /// Whether the tool writes to the database that it copies, so that it needs one of its own.
+    pub fn writes_to_database(self) -> bool {
+        self == Self::Litestream
     }
 
     /// Whether the tool keeps several backups in one repository. A floor does not.
@@ -55,6 +70,7 @@ impl Tool {
             Self::Restic => "restic",
             Self::Rustic => "rustic",
             Self::Borg => "borg",
+            Self::Litestream => "litestream",
             Self::Zstd => "zstd",
             Self::Copy => "sh",
         }
@@ -69,8 +85,16 @@ pub struct Installed {
 
 impl Installed {
     /// The tool's program, or the reason why there is none.
-    pub fn find(tool: Tool, root: &Path) -> Result<Self, String> {
-        let program = if tool == Tool::Ours { find_ours(root)? } else { find_in_path(tool.program())? };
+    /// `binary` is ours, if it is not the one that cargo built.
+    pub fn find(tool: Tool, root: &Path, binary: Option<&Path>) -> Result<Self, String> {
+        let program = match (tool, binary) {
+            (Tool::Ours, Some(binary)) => {
+                fs::canonicalize(binary).map_err(|error| format!("{}: {error}", binary.display()))?
+            }
+            (Tool::Ours, None) => find_ours(root)?,
+            (Tool::Litestream, _) => find_litestream()?,
+            _ => find_in_path(tool.program())?,
+        };
         Ok(Self { tool, program })
     }
 }
@@ -101,6 +125,30 @@ fn find_in_path(program: &str) -> Result<PathBuf, String> {
     let candidates = std::env::split_paths(&path).map(|directory| directory.join(program));
     let mut files = candidates.filter(|candidate| candidate.is_file());
     files.next().ok_or_else(|| format!("no `{program}` in PATH"))
+}
+
+/// Litestream is one binary, but what is in PATH may be a version manager's script around it, which
+/// must not be measured. Then it is where Python puts the programs of its packages.
+fn find_litestream() -> Result<PathBuf, String> {
+    let found = find_in_path(Tool::Litestream.program())?;
+    if !is_script(&found) {
+        return Ok(found);
+    }
+    let mut command = Command::new("python3");
+    command.args(["-c", "import sysconfig; print(sysconfig.get_path('scripts'))"]);
+    let output = command.output().map_err(|error| format!("python3: {error}"))?;
+    let scripts = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
+    let program = scripts.join(Tool::Litestream.program());
+    if program.is_file() && !is_script(&program) {
+        return Ok(program);
+    }
+    Err(format!("{} is a script, and the program behind it was not found", found.display()))
+}
+
+fn is_script(path: &Path) -> bool {
+    let mut begin = [0; 2];
+    let read = fs::File::open(path).and_then(|mut file| file.read_exact(&mut begin));
+    read.is_ok() && begin == *b"#!"
 }
 
 /// One tool's fresh repository, with everything around it, below one directory.
@@ -139,7 +187,7 @@ impl<'a> Site<'a> {
         let arguments: &[&str] = match self.tool() {
             Tool::Ours | Tool::Restic | Tool::Rustic => &["init"],
             Tool::Borg => &["init", "--encryption", "repokey-blake2"],
-            Tool::Zstd | Tool::Copy => {
+            Tool::Litestream | Tool::Zstd | Tool::Copy => {
                 return fs::create_dir_all(&self.repository).map_err(Failure::io("create", &self.repository));
             }
         };
@@ -151,12 +199,13 @@ impl<'a> Site<'a> {
         self.backups += 1;
         let mut command = self.command();
         match self.tool() {
-            Tool::Ours => command.arg("snapshot").arg(self.database).args(["--strategy", "full"]),
+            Tool::Ours => command.args(["--json", "snapshot", "--strategy", "full"]).arg(self.database),
             Tool::Restic | Tool::Rustic => command.args(["backup", "--force"]).arg(self.database),
             Tool::Borg => command
                 .args(["create", "--compression", "zstd,3", "--files-cache", "disabled"])
                 .arg(self.borg_archive())
                 .arg(self.database),
+            Tool::Litestream => self.replicate_once(&mut command),
             Tool::Zstd => command.args(["-3", "-T2", "-q", "-f"]).arg(self.database).arg("-o").arg(self.floor_copy()),
             Tool::Copy => command
                 .args(["-c", r#"cp -- "$1" "$2" && sync -- "$2""#, "sh"])
@@ -164,6 +213,52 @@ impl<'a> Site<'a> {
                 .arg(self.floor_copy()),
         };
         measured::run(&mut command, &self.log)
+    }
+
+    /// The backup that the tool takes by itself when it is run again. We are told not to take a full
+    /// one; what there is to build on is found out either way.
+    pub fn next(&mut self) -> Result<Cost, Failure> {
+        self.backups += 1;
+        let mut command = self.command();
+        match self.tool() {
+            Tool::Ours => command.args(["--json", "snapshot", "--strategy", "incremental"]).arg(self.database),
+            Tool::Restic | Tool::Rustic => command.arg("backup").arg(self.database),
+            Tool::Borg => {
+                command.args(["create", "--compression", "zstd,3"]).arg(self.borg_archive()).arg(self.database)
+            }
+            Tool::Litestream => self.replicate_once(&mut command),
+            Tool::Zstd | Tool::Copy => return Err(Failure::new(format!("{} keeps no history", self.tool().name()))),
+        };
+        measured::run(&mut command, &self.log)
+    }
+
+    fn replicate_once<'c>(&self, command: &'c mut Command) -> &'c mut Command {
+        command.args(["replicate", "-once"]).arg(self.database).arg(self.replica())
+    }
+
+    /// Starts the tool as a daemon that captures what is committed to `databases`, and returns when
+    /// it is watching all of them.
+    pub fn watch(&self, databases: &[PathBuf]) -> Result<Running, Failure> {
+        let mut command = self.command();
+        let watching = match self.tool() {
+            Tool::Ours => {
+                command.args(["--json", "watch"]).args(databases);
+                "watching from commit"
+            }
+            Tool::Litestream => {
+                command.arg("replicate").args(databases).arg(self.replica());
+                "snapshot complete"
+            }
+            other => return Err(Failure::new(format!("{} does not watch", other.name()))),
+        };
+        let mut running = Running::start(&mut command, &self.log)?;
+        running.wait_for(watching, databases.len(), WATCHING_LIMIT)?;
+        Ok(running)
+    }
+
+    /// What the last command printed.
+    pub fn output(&self) -> String {
+        measured::output_of(&self.log)
     }
 
     /// Restores the last backup to a fresh place and compares it with the database, byte for byte.
@@ -186,6 +281,7 @@ impl<'a> Site<'a> {
             Tool::Restic => command.args(["restore", "latest", "--target"]).arg(&self.restored),
             Tool::Rustic => command.args(["restore", "latest"]).arg(&self.restored),
             Tool::Borg => command.arg("extract").arg(self.borg_archive()).current_dir(&self.restored),
+            Tool::Litestream => command.args(["restore", "-o"]).arg(self.restored_file()).arg(self.replica()),
             Tool::Zstd => command.args(["-d", "-q"]).arg(self.floor_copy()).arg("-o").arg(self.restored_file()),
             Tool::Copy => command
                 .args(["-c", r#"cp -- "$1" "$2" && sync -- "$2""#, "sh"])
@@ -212,13 +308,26 @@ impl<'a> Site<'a> {
                 let relative = self.database.strip_prefix("/").unwrap_or(self.database);
                 self.restored.join(relative)
             }
-            Tool::Ours | Tool::Zstd | Tool::Copy => self.restored.join("restored.db"),
+            Tool::Ours | Tool::Litestream | Tool::Zstd | Tool::Copy => self.restored.join("restored.db"),
         }
     }
 
     /// The lengths of all files in the repository.
     pub fn stored_bytes(&self) -> Result<u64, Failure> {
-        tree_bytes(&self.repository)
+        Ok(self.stored()?.values().sum())
+    }
+
+    /// Every file in the repository with its length.
+    pub fn stored(&self) -> Result<Files, Failure> {
+        let mut files = Files::new();
+        list_files(&self.repository, &mut files).map_err(Failure::io("list", &self.repository))?;
+        Ok(files)
+    }
+
+    fn replica(&self) -> OsString {
+        let mut url = OsString::from("file://");
+        url.push(&self.repository);
+        url
     }
 
     fn floor_copy(&self) -> PathBuf {
@@ -258,19 +367,24 @@ impl<'a> Site<'a> {
                 .env("BORG_PASSPHRASE", PASSWORD)
                 .env("BORG_REPO", &self.repository)
                 .env("BORG_BASE_DIR", &self.home),
-            Tool::Zstd | Tool::Copy => &mut command,
+            Tool::Litestream | Tool::Zstd | Tool::Copy => &mut command,
         };
         command
     }
 }
 
-fn tree_bytes(directory: &Path) -> Result<u64, Failure> {
-    let list = |error| Failure::io("list", directory)(error);
-    let mut bytes = 0;
-    for entry in fs::read_dir(directory).map_err(list)? {
-        let entry = entry.map_err(list)?;
-        let metadata = entry.metadata().map_err(list)?;
-        bytes += if metadata.is_dir() { tree_bytes(&entry.path())? } else { metadata.len() };
+/// A daemon may delete files while they are listed: those are not there.
+fn list_files(directory: &Path, files: &mut Files) -> io::Result<()> {
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        match entry.metadata() {
+            Ok(metadata) if metadata.is_dir() => list_files(&entry.path(), files)?,
+            Ok(metadata) => {
+                files.insert(entry.path(), metadata.len());
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
     }
-    Ok(bytes)
+    Ok(())
 }
