@@ -565,3 +565,26 @@ fn bad_options_are_refused_before_anything_is_done() {
     );
     assert_eq!(scratch.objects(), before);
 }
+
+/// Runs a script with the limits of open files that it sets, in which `$CONTINUUM` is the program.
+fn limited(scratch: &Scratch, script: &str) -> Outcome {
+    let program = scratch.command();
+    let mut shell = Command::new("sh");
+    shell.args(["-c", script]).current_dir(scratch.path("")).env("CONTINUUM", program.get_program());
+    shell.envs(program.get_envs().filter_map(|(name, value)| Some((name, value?)))).stdin(Stdio::null());
+    finish(&mut shell)
+}
+
+#[test]
+fn a_watcher_of_more_databases_than_it_may_open_is_refused_and_a_soft_limit_is_raised() {
+    let scratch = Scratch::with_repository();
+    let names: Vec<String> = (0..12).map(|i| format!("w{i}.db")).collect();
+    for name in &names {
+        make_database(&scratch.path(name), 5);
+        execute(&scratch.path(name), "PRAGMA journal_mode = wal");
+    }
+    limited(&scratch, "ulimit -n 100; exec \"$CONTINUUM\" watch w*.db").expect(1, &["12 databases need", "ulimit -n"]);
+    let script = "ulimit -Sn 100; timeout -s TERM 6 \"$CONTINUUM\" watch w*.db; exit 0";
+    let watched = limited(&scratch, script).expect(0, &["watching from commit 1"]);
+    assert_eq!(watched.stderr.matches("watching from commit 1").count(), names.len(), "{}", watched.stderr);
+}

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
+use rustix::process::{Resource, getrlimit, setrlimit};
 use serde_json::{Value, json};
 
 use crate::chunk::codec::Compression;
@@ -142,9 +143,34 @@ fn read_config(path: &Path) -> Result<Vec<(PathBuf, Option<String>)>, CliError> 
         .collect()
 }
 
+/// Descriptors that a followed database takes: the file, its WAL and WAL index for each of up to three connections and for ourselves, the page map and
+/// the lock on its memory. About nine were counted.
+const DESCRIPTORS_A_DATABASE: u64 = 12;
+
+/// Descriptors that the repository, the local state and the terminal need.
+const DESCRIPTORS_RESERVED: u64 = 64;
+
+/// Makes sure that every database can be opened with descriptors to spare: without them, nothing could be stored either.
+fn reserve_descriptors(database_count: usize) -> Result<(), CliError> {
+    let needed = DESCRIPTORS_RESERVED + DESCRIPTORS_A_DATABASE * database_count as u64;
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current.is_none_or(|current| current >= needed) {
+        return Ok(());
+    }
+    limit.current = limit.maximum;
+    let raised = setrlimit(Resource::Nofile, limit);
+    if raised.is_ok() && limit.maximum.is_none_or(|maximum| maximum >= needed) {
+        return Ok(());
+    }
+    let message = format!("{database_count} databases need {needed} open files, more than this process may have");
+    Err(CliError::failed(message)
+        .with_hint(format!("raise the limit (`ulimit -n {needed}`, LimitNOFILE= in systemd), or use several watchers")))
+}
+
 /// Watches until told to stop.
 pub fn run(session: &Session, arguments: &WatchArguments) -> Result<u8, CliError> {
     let plan = arguments.plan()?;
+    reserve_descriptors(plan.len())?;
     let repository = session.open()?;
     let options = WatchOptions {
         flush_interval: Duration::from_secs_f64(arguments.flush_interval),
