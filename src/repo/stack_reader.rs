@@ -231,9 +231,13 @@ impl<'r> StackReader<'r> {
         }
     }
 
-    /// Pages that the deltas touch, ascending.
+    /// Pages that the deltas can make something else of, ascending: those that have a record, and those that a step cut off, which start from zeros
+    /// and need no record to stay so.
     pub fn touched(&self) -> Vec<PageNo> {
         let mut pages: Vec<PageNo> = self.entries.iter().map(|entry| entry.page).collect();
+        let low = self.cuts.iter().map(|&(_, low)| low).min();
+        pages.extend(low.into_iter().flat_map(|low| low.saturating_add(1)..=self.state.page_count.0).map(PageNo));
+        pages.sort_unstable();
         pages.dedup();
         pages
     }
