@@ -195,7 +195,7 @@ impl Sound {
         let mut right = 0;
         for snapshot in found {
             let target = folder.path().join(snapshot.id.to_string());
-            let restored = restore(&repository, &reader, &snapshot.state(), &target, &options, &Silent);
+            let restored = restore(&reader, &snapshot.state(), &target, &options, &Silent);
             match (restored, fs::read(&target)) {
                 (Ok(_), Ok(bytes)) => {
                     assert_eq!(Some(&bytes), self.images.get(&snapshot.id), "{what}: wrong bytes");

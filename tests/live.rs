@@ -4,11 +4,12 @@
 //! The writers are the programs in `load/`; `CONTINUUM_LIVE_SECONDS` says for how long they write (default: 8). This process never opens their
 //! databases, only what was restored.
 
+mod ledger;
 mod support;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -17,10 +18,8 @@ use continuum::source::{Capture, CaptureOptions, SourceError};
 use rusqlite::Connection;
 use serde_json::Value;
 
+use ledger::{Load, program};
 use support::{Repository, companion, text};
-
-/// How long a writer may take to begin.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How many states are restored at most, spread over all that were stored.
 const MOST_RESTORED: usize = 60;
@@ -213,15 +212,12 @@ fn killed_in_transaction(journal_mode: &'static str) -> (Repository, Ledger) {
     (repository, ledger)
 }
 
-/// The database of `ledger_app.py`.
+/// A ledger, and how its application runs.
 struct Ledger {
-    database: PathBuf,
+    ledger: ledger::Ledger,
     journal_mode: &'static str,
     autocheckpoint: u32,
 }
-
-/// Of what the transactions do.
-const SEED: &str = "1";
 
 /// A snapshot, and what was acknowledged before and after it was taken.
 struct Taken {
@@ -230,14 +226,22 @@ struct Taken {
     acked_after: u64,
 }
 
+impl std::ops::Deref for Ledger {
+    type Target = ledger::Ledger;
+
+    fn deref(&self) -> &ledger::Ledger {
+        &self.ledger
+    }
+}
+
 impl Ledger {
     fn new(repository: &Repository, journal_mode: &'static str) -> Self {
-        Self { database: repository.path("ledger.db"), journal_mode, autocheckpoint: 50 }
+        Self { ledger: ledger::Ledger::new(repository.path("ledger.db"), 1), journal_mode, autocheckpoint: 50 }
     }
 
     fn run(&self, hang_at: Option<u32>) -> Program {
         let (autocheckpoint, hang_at) = (self.autocheckpoint.to_string(), hang_at.map(|seq| seq.to_string()));
-        let mut arguments = vec!["run", text(&self.database), SEED, self.journal_mode, &autocheckpoint];
+        let mut arguments = vec!["run", text(&self.database), &self.seed, self.journal_mode, &autocheckpoint];
         arguments.extend(hang_at.as_deref());
         Program::start("ledger_app.py", &arguments)
     }
@@ -246,29 +250,6 @@ impl Ledger {
         let acked_before = self.last_ack();
         let snapshot = repository.snapshot(&self.database, "ledger");
         Taken { snapshot, acked_before, acked_after: self.last_ack() }
-    }
-
-    /// The acknowledged transactions, from 1, with the ledger's hash after each.
-    fn acks(&self) -> Vec<(u64, String)> {
-        let lines = std::fs::read_to_string(companion(&self.database, ".acks")).unwrap_or_default();
-        let complete = lines.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n'));
-        let parse = |line: &str| {
-            let (seq, hash) = line.split_once(' ').expect("two words a line");
-            (seq.parse().expect("a number"), hash.to_owned())
-        };
-        complete.map(parse).collect()
-    }
-
-    fn last_ack(&self) -> u64 {
-        self.acks().last().map_or(0, |(seq, _)| *seq)
-    }
-
-    fn wait_for_ack(&self, seq: u64) {
-        let end = Instant::now() + PATIENCE;
-        while self.last_ack() < seq {
-            assert!(Instant::now() < end, "the application does not write");
-            sleep(Duration::from_millis(2));
-        }
     }
 
     /// Restores the snapshots and checks each: it is the state after some transaction, no older than what was acknowledged before it was
@@ -287,33 +268,11 @@ impl Ledger {
         }
         self.check_hashes(restored.last().expect("at least one snapshot"));
     }
-
-    /// The last transaction of each database, after `ledger_app.py` has found all of its rows right.
-    fn lengths(&self, databases: &[PathBuf]) -> Vec<u64> {
-        let mut command = program("ledger_app.py");
-        command.args(["verify", SEED]).args(databases);
-        let output = command.output().expect("python3 runs");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        let lines = String::from_utf8(output.stdout).expect("numbers");
-        lines.lines().map(|line| line.parse().expect("a number")).collect()
-    }
-
-    /// The ledger has the hashes that were acknowledged, whatever `verify` thinks they should be.
-    fn check_hashes(&self, database: &Path) {
-        let connection = Connection::open(database).expect("a restored database");
-        let mut statement = connection.prepare("SELECT hash FROM ledger WHERE seq = ?").expect("a ledger");
-        let last: i64 = connection.query_row("SELECT max(seq) FROM ledger", [], |row| row.get(0)).expect("a row");
-        for (seq, hash) in self.acks().into_iter().map(|(seq, hash)| (seq as i64, hash)).filter(|(seq, _)| *seq <= last)
-        {
-            let found: String = statement.query_row([seq], |row| row.get(0)).expect("every acknowledged row");
-            assert_eq!(found, hash, "transaction {seq}");
-        }
-    }
 }
 
-/// A program of `load/`, killed when it is dropped.
+/// A program of `load/` that is talked with.
 struct Program {
-    child: Child,
+    load: Load,
     lines: BufReader<std::process::ChildStdout>,
 }
 
@@ -323,16 +282,20 @@ impl Program {
         command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().expect("python3 runs");
         let lines = BufReader::new(child.stdout.take().expect("a pipe"));
-        Self { child, lines }
+        Self { load: Load { child }, lines }
     }
 
     fn is_running(&mut self) -> bool {
-        self.child.try_wait().expect("a child of ours").is_none()
+        self.load.is_running()
+    }
+
+    fn kill(&mut self) {
+        self.load.kill();
     }
 
     /// What it printed, once it has ended well.
     fn last_line(&mut self) -> String {
-        let status = self.child.wait().expect("a child of ours");
+        let status = self.load.child.wait().expect("a child of ours");
         assert!(status.success(), "a writer ended with {status}");
         self.lines.by_ref().lines().last().expect("a line").expect("text")
     }
@@ -349,28 +312,8 @@ impl Program {
 
     /// Lets a program that waits for a line go on.
     fn step(&mut self) {
-        self.child.stdin.as_mut().expect("a pipe").write_all(b"\n").expect("the program reads");
+        self.load.child.stdin.as_mut().expect("a pipe").write_all(b"\n").expect("the program reads");
     }
-
-    /// SIGKILL.
-    fn kill(&mut self) {
-        self.child.kill().expect("a child of ours");
-        self.child.wait().expect("a child of ours");
-    }
-}
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        // It may have ended.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn program(name: &str) -> Command {
-    let mut command = Command::new("python3");
-    command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/load").join(name)).stdin(Stdio::null());
-    command
 }
 
 fn live_duration() -> Duration {

@@ -69,6 +69,24 @@ impl Leaves {
         blake3::Hasher::new().set_input_offset(u64::from(first) * leaf_bytes).update(content).finalize_non_root()
     }
 
+    /// The leaves that can differ from those of the state `before`, ascending, if `pages` are all that were written: those of the pages, those that the state has gained, and
+    /// the edges, which may be cut or grow.
+    pub fn touched_since(&self, before: Self, pages: impl IntoIterator<Item = PageNo>) -> Vec<u32> {
+        let lock_page = self.page_size.lock_page();
+        let pages = pages.into_iter().filter(|&page| page.0 <= self.page_count.0 && page != lock_page);
+        let mut leaves: Vec<u32> = pages.map(|page| self.leaf_of(page)).collect();
+        if before.page_count != self.page_count {
+            let common = before.count().min(self.count());
+            leaves.extend((common..self.count()).chain([common - 1]));
+            if !before.comparable(self) {
+                leaves.push(0);
+            }
+        }
+        leaves.sort_unstable();
+        leaves.dedup();
+        leaves
+    }
+
     /// Whether leaves of the two mean the same if their hashes do.
     pub fn comparable(&self, other: &Self) -> bool {
         self.page_size == other.page_size && (self.count() == 1) == (other.count() == 1)

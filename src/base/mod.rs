@@ -4,6 +4,7 @@
 
 pub mod clock;
 pub mod entropy;
+pub mod error_text;
 pub mod id;
 pub mod image_tree;
 pub mod page;

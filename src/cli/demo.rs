@@ -141,7 +141,7 @@ impl Demo<'_> {
         let monitor = self.session.monitor();
         let index = Index::load_reporting(repository, &monitor).map_err(RepositoryError::from)?;
         let reader = ChunkReader::new(repository, &index);
-        let summary = restore(repository, &reader, &snapshot.state(), to, &options, &monitor)?;
+        let summary = restore(&reader, &snapshot.state(), to, &options, &monitor)?;
         self.say(format!("Restored {what}: {}.", output::bytes(summary.bytes)));
         Ok(())
     }

@@ -73,9 +73,9 @@ pub fn run(session: &Session, arguments: RestoreArguments) -> Result<u8, CliErro
     };
     let before_s = session.elapsed_s();
     let summary = if arguments.in_place {
-        restore_in_place(&repository, &reader, &state, &arguments.to, &options, &monitor)?
+        restore_in_place(&reader, &state, &arguments.to, &options, &monitor)?
     } else {
-        restore(&repository, &reader, &state, &arguments.to, &options, &monitor)?
+        restore(&reader, &state, &arguments.to, &options, &monitor)?
     };
     let seconds = session.elapsed_s() - before_s;
     if session.json() {

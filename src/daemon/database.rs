@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::base::clock::UnixMicros;
+use crate::base::error_text::with_causes;
 use crate::base::id::{ObjectHash, WriterId};
 use crate::base::image_tree::Leaves;
 use crate::base::page::PageNo;
-use crate::format::delta::{Change, Record, StepPart, StepState};
+use crate::format::delta::{StepPart, StepState};
 use crate::format::manifest::Manifest;
 use crate::format::position::Position;
 use crate::format::timeline::{Event, Watch};
@@ -16,10 +17,11 @@ use crate::monitor::{self, Monitor};
 use crate::ops::fold::{Fold, adopt, fold_steps};
 use crate::ops::snapshot::{SnapshotError, SnapshotOptions, Taken, snapshot_pinned};
 use crate::repo::chunk_writer::EncodeOptions;
+use crate::repo::delta_writer::leaf_records;
 use crate::repo::memory::Memory;
 use crate::repo::timeline::Timeline;
 use crate::repo::{Repository, RepositoryError, timeline};
-use crate::source::{Capture, CommitFrames, Follower, SourceError, Trimmed};
+use crate::source::{Capture, CommitFrames, Follower, SourceError, Trimmed, looks_unchanged};
 use crate::store::page_map::PageMap;
 
 /// A commit that writes more than this is not read page by page: a snapshot takes it, which needs no memory for it.
@@ -86,18 +88,11 @@ impl From<SnapshotError> for Lost {
 
 impl std::fmt::Display for Lost {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let error: &dyn std::error::Error = match self {
-            Self::Reason(reason) => return f.write_str(reason),
-            Self::Source(error) => error,
-            Self::Repository(error) => error,
-        };
-        write!(f, "{error}")?;
-        let mut source = error.source();
-        while let Some(cause) = source {
-            write!(f, ": {cause}")?;
-            source = cause.source();
-        }
-        Ok(())
+        f.write_str(&match self {
+            Self::Reason(reason) => (*reason).to_owned(),
+            Self::Source(error) => with_causes(error),
+            Self::Repository(error) => with_causes(error),
+        })
     }
 }
 
@@ -153,13 +148,13 @@ struct Following {
 }
 
 /// Steps for the journal.
-pub struct Pending {
+pub struct Pending<'a> {
     /// The snapshot that they continue.
     pub base: ObjectHash,
     /// The database's name.
-    pub name: String,
+    pub name: &'a str,
     /// The steps.
-    pub steps: Vec<StepPart>,
+    pub steps: &'a [StepPart],
 }
 
 impl Database {
@@ -333,12 +328,10 @@ impl Database {
         let Scanning { timeline, position, next_scan } = &mut **scanning;
         *next_scan = now + PLACE_INTERVAL;
         let options = &self.options.snapshot;
-        let (kept, seen) = (&position.file, FileTimes::of(&self.options.path));
-        let mut capture = match seen {
-            // A file that changed just before the last capture may change again without its times showing it.
-            Some(times) if times.equal(kept) && kept.settled => return Ok(false),
-            _ => Capture::open(&self.options.path, options.capture)?,
-        };
+        if looks_unchanged(&self.options.path, &position.file) {
+            return Ok(false);
+        }
+        let mut capture = Capture::open(&self.options.path, options.capture)?;
         if capture.has_wal() {
             drop(capture);
             return Err(Lost::Reason("the database is in WAL mode now"));
@@ -357,14 +350,14 @@ impl Database {
     }
 
     /// Steps that are in no journal object yet; from now on they are counted as flushed.
-    pub fn take_pending(&mut self) -> Option<Pending> {
+    pub fn take_pending(&mut self) -> Option<Pending<'_>> {
         let Link::Following(following) = &mut self.link else { return None };
         if following.large || following.flushed == following.steps.len() {
             return None;
         }
-        let steps = following.steps[following.flushed..].to_vec();
+        let steps = &following.steps[following.flushed..];
         following.flushed = following.steps.len();
-        Some(Pending { base: following.base.0, name: self.options.snapshot.name.clone(), steps })
+        Some(Pending { base: following.base.0, name: &self.options.snapshot.name, steps })
     }
 
     /// When the oldest commit was captured that is not durable in the destination yet.
@@ -384,16 +377,16 @@ impl Database {
         matches!(&self.link, Link::Following(following) if following.large || following.record_bytes > STEPS_BYTES)
     }
 
-    /// Folds all steps into the timeline.
+    /// Folds all steps into the timeline. Returns whether there were any.
     pub fn fold(
         &mut self,
         repository: &Repository,
         encode: EncodeOptions,
         monitor: &dyn Monitor,
-    ) -> Result<(), RepositoryError> {
-        let Link::Following(following) = &mut self.link else { return Ok(()) };
+    ) -> Result<bool, RepositoryError> {
+        let Link::Following(following) = &mut self.link else { return Ok(false) };
         if following.steps.is_empty() {
-            return Ok(());
+            return Ok(false);
         }
         let name = &self.options.snapshot.name;
         let base = (following.base.0, &following.base.1);
@@ -415,17 +408,19 @@ impl Database {
         following.base = (id, manifest);
         following.steps.clear();
         (following.flushed, following.record_bytes, following.large) = (0, 0, false);
-        self.memory.save(&following.position, &mut following.map)
+        self.memory.save(&following.position, &mut following.map)?;
+        Ok(true)
     }
 
     /// Stores everything that is left, before the end. Everything must have been sent. A database that had to be let go is caught up with once more, if it is there.
+    /// Returns whether there was something to fold.
     pub fn finish(
         &mut self,
         repository: &Repository,
         encode: EncodeOptions,
         monitor: &dyn Monitor,
-    ) -> Result<(), RepositoryError> {
-        self.fold(repository, encode, monitor)?;
+    ) -> Result<bool, RepositoryError> {
+        let folded = self.fold(repository, encode, monitor)?;
         if matches!(self.link, Link::Detached { .. }) && self.options.path.exists() {
             match self.attach(repository, monitor) {
                 Ok(()) => {}
@@ -433,7 +428,8 @@ impl Database {
                 Err(lost) => monitor.event(monitor::Event::Notice(format!("{}: not caught up: {lost}", self.name()))),
             }
         }
-        self.settle(repository, encode, monitor)
+        self.settle(repository, encode, monitor)?;
+        Ok(folded)
     }
 
     /// Folds what only the journal holds.
@@ -513,27 +509,17 @@ impl Following {
         }
         let before = self.map.shape();
         let after = Leaves { page_count: commit.page_count, ..before };
+        let low_page_count = before.page_count.0.min(after.page_count.0);
         let frames: BTreeMap<PageNo, u32> = pages.into_iter().collect();
         let (mut changes, mut records) = (Vec::new(), Vec::new());
-        for leaf in leaves_of(&frames, before, after) {
+        for leaf in after.touched_since(before, frames.keys().copied()) {
             let (content, base) = self.leaf(leaf, &frames, before, after)?;
             let hash = after.hash(leaf, &content);
-            let known = if before.comparable(&after) { self.map.leaf(leaf).ok().flatten() } else { None };
-            if known == Some(hash) {
+            if self.map.known(after, leaf) == Some(hash) {
                 continue;
             }
             changes.push((leaf, hash));
-            let (first, _) = after.pages(leaf);
-            for (at, new) in content.chunks_exact(page_bytes).enumerate() {
-                let page = PageNo(first.0 + at as u32);
-                let zeros = vec![0; page_bytes];
-                let old = match &base {
-                    _ if page.0 > before.page_count.0 => Some(&zeros[..]),
-                    Some(base) => base.get(at * page_bytes..(at + 1) * page_bytes),
-                    None => None,
-                };
-                records.extend(Change::between(old, new).map(|change| Record { page, change }));
-            }
+            records.extend(leaf_records(after.pages(leaf).0, &content, base.as_deref(), before, low_page_count));
         }
         self.follower.accept(commit);
         if changes.is_empty() && before == after {
@@ -545,7 +531,7 @@ impl Following {
             commit: self.state.commit + 1,
             captured: now,
             page_count: commit.page_count.0,
-            low_page_count: commit.page_count.0.min(before.page_count.0),
+            low_page_count,
             root,
         };
         let step = StepPart { state: self.state, more: false, records };
@@ -582,7 +568,7 @@ impl Following {
     }
 
     fn base(&self, leaf: u32, before: Leaves) -> Result<Option<Vec<u8>>, Lost> {
-        let Some(expected) = self.map.leaf(leaf).ok().flatten() else { return Ok(None) };
+        let Some(expected) = self.map.known(before, leaf) else { return Ok(None) };
         let (first, count) = before.pages(leaf);
         let page_bytes = before.page_size.bytes();
         let mut content = vec![0; count as usize * page_bytes];
@@ -594,39 +580,5 @@ impl Following {
             }
         }
         Ok((complete && before.hash(leaf, &content) == expected).then_some(content))
-    }
-}
-
-/// The leaves that a commit can change, ascending: those of its pages, those that it gains, and the edges, which may be cut or grow.
-fn leaves_of(frames: &BTreeMap<PageNo, u32>, before: Leaves, after: Leaves) -> Vec<u32> {
-    let lock_page = after.page_size.lock_page();
-    let mut leaves: Vec<u32> =
-        frames.keys().filter(|page| **page != lock_page).map(|page| after.leaf_of(*page)).collect();
-    if before.page_count != after.page_count {
-        let common = before.count().min(after.count());
-        leaves.extend((common..after.count()).chain([common - 1]));
-        if !before.comparable(&after) {
-            leaves.push(0);
-        }
-    }
-    leaves.sort_unstable();
-    leaves.dedup();
-    leaves
-}
-
-/// What the file system says of a file, to tell cheaply whether it may have changed.
-struct FileTimes(std::fs::Metadata);
-
-impl FileTimes {
-    fn of(path: &Path) -> Option<Self> {
-        std::fs::metadata(path).ok().map(Self)
-    }
-
-    fn equal(&self, kept: &crate::format::position::FileFacts) -> bool {
-        use std::os::unix::fs::MetadataExt;
-        let nanoseconds = |seconds: i64, rest: i64| seconds.saturating_mul(1_000_000_000).saturating_add(rest);
-        (self.0.dev(), self.0.ino(), self.0.len()) == (kept.device, kept.inode, kept.bytes)
-            && nanoseconds(self.0.mtime(), self.0.mtime_nsec()) == kept.modified_ns
-            && nanoseconds(self.0.ctime(), self.0.ctime_nsec()) == kept.changed_ns
     }
 }

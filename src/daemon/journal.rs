@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::base::error_text::with_causes;
 use crate::base::id::WriterId;
 use crate::chunk::codec::{self, Compression};
 use crate::format::delta;
@@ -79,11 +80,12 @@ impl JournalWriter {
         }
     }
 
-    /// Queues what databases have captured.
-    pub fn write(&mut self, pending: Vec<Pending>) {
+    /// Queues what databases have captured. Returns whether that was anything.
+    pub fn write<'a>(&mut self, pending: impl Iterator<Item = Pending<'a>>) -> bool {
+        let first_sequence = self.next_sequence;
         let (mut flush, mut bytes, mut acknowledges) = (JournalObject::default(), 0, Vec::new());
         for Pending { base, name, steps } in pending {
-            let mut rest = &steps[..];
+            let mut rest = steps;
             while !rest.is_empty() {
                 let mut record_bytes = 0;
                 let mut fits = |step: &delta::StepPart| {
@@ -96,8 +98,8 @@ impl JournalWriter {
                 let segment = codec::encode(&delta::whole_segment(steps), COMPRESSION);
                 let (first_commit, last_commit) = (steps[0].state.commit, steps[count - 1].state.commit);
                 bytes += segment.len();
-                flush.parts.push(JournalPart { database: name.clone(), base, first_commit, last_commit, segment });
-                acknowledges.push((name.clone(), last_commit));
+                flush.parts.push(JournalPart { database: name.to_owned(), base, first_commit, last_commit, segment });
+                acknowledges.push((name.to_owned(), last_commit));
                 if bytes > MAX_JOURNAL_BYTES / 2 {
                     self.queue(&std::mem::take(&mut flush), std::mem::take(&mut acknowledges));
                     bytes = 0;
@@ -107,6 +109,7 @@ impl JournalWriter {
         if !flush.parts.is_empty() {
             self.queue(&flush, acknowledges);
         }
+        self.next_sequence > first_sequence
     }
 
     fn queue(&mut self, flush: &JournalObject, acknowledges: Vec<Acknowledgement>) {
@@ -131,8 +134,7 @@ impl JournalWriter {
                     }
                 }
                 Err(error) => {
-                    let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}"));
-                    self.last_error = Some(format!("{error}{}", cause.unwrap_or_default()));
+                    self.last_error = Some(with_causes(&error));
                     self.retry_at = Some(now + RETRY);
                 }
             }

@@ -179,10 +179,9 @@ impl Watcher<'_> {
     }
 
     fn flush(&mut self, now: Instant) {
-        let pending: Vec<_> = self.databases.iter_mut().filter_map(|watched| watched.database.take_pending()).collect();
-        if !pending.is_empty() {
+        let pending = self.databases.iter_mut().filter_map(|watched| watched.database.take_pending());
+        if self.journal.write(pending) {
             self.flushed = now;
-            self.journal.write(pending);
         }
         self.acknowledge(now);
     }
@@ -191,11 +190,8 @@ impl Watcher<'_> {
     fn fold(&mut self) {
         let mut all = true;
         for Watched { database, .. } in &mut self.databases {
-            if database.unfolded_bytes() == 0 {
-                continue;
-            }
             match database.fold(self.repository, self.options.encode, self.monitor) {
-                Ok(()) => self.fold_count += 1,
+                Ok(folded) => self.fold_count += u64::from(folded),
                 Err(error) => {
                     all = false;
                     let text = format!("{}: not folded: {error}", database.name());
@@ -253,7 +249,7 @@ impl Watcher<'_> {
             std::thread::sleep(Duration::from_millis(2));
         }
         for Watched { database, .. } in &mut self.databases {
-            database.finish(self.repository, self.options.encode, monitor)?;
+            self.fold_count += u64::from(database.finish(self.repository, self.options.encode, monitor)?);
         }
         self.journal.delete_folded()?;
         for Watched { database, .. } in &mut self.databases {

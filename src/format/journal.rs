@@ -68,7 +68,7 @@ impl JournalObject {
         keys: &Keyring,
         entropy: &dyn Entropy,
     ) -> Vec<u8> {
-        let binding = binding(writer, sequence);
+        let binding = object::sequence_binding(writer.0, sequence);
         object::seal(ObjectType::Journal, context, &keys.journal, &binding, &cbor::encode(self), entropy)
     }
 
@@ -80,7 +80,13 @@ impl JournalObject {
         context: &SealContext,
         keys: &Keyring,
     ) -> Result<Self, FormatError> {
-        let cbor = object::open(object, ObjectType::Journal, context, &keys.journal, &binding(writer, sequence))?;
+        let cbor = object::open(
+            object,
+            ObjectType::Journal,
+            context,
+            &keys.journal,
+            &object::sequence_binding(writer.0, sequence),
+        )?;
         let opened: Self = cbor::decode(&cbor)?;
         ensure(opened.parts.len() <= MAX_PARTS, "more than 65,536 parts in a journal object")?;
         for part in &opened.parts {
@@ -89,13 +95,6 @@ impl JournalObject {
         }
         Ok(opened)
     }
-}
-
-fn binding(writer: WriterId, sequence: u64) -> [u8; 24] {
-    let mut binding = [0; 24];
-    binding[..16].copy_from_slice(&writer.0);
-    binding[16..].copy_from_slice(&sequence.to_le_bytes());
-    binding
 }
 
 #[cfg(test)]

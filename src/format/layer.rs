@@ -53,6 +53,17 @@ pub struct Run {
     pub content: RunContent,
 }
 
+impl Run {
+    /// `pages` of its pages, after the first `skip`.
+    pub fn part(self, skip: u32, pages: u32) -> Self {
+        let content = match self.content {
+            RunContent::Zeros => RunContent::Zeros,
+            RunContent::Chunk { chunk, first } => RunContent::Chunk { chunk, first: first + skip },
+        };
+        Self { pages, content }
+    }
+}
+
 /// The map of up to [`SEGMENT_PAGES`] pages.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LayerSegment {
@@ -155,12 +166,12 @@ impl LayerBuilder {
         let mut rest = run;
         while rest.pages > 0 {
             let room = SEGMENT_PAGES - self.pages % SEGMENT_PAGES;
-            let (head, tail) = split_run(rest, rest.pages.min(room));
-            self.append(head);
+            let head = rest.pages.min(room);
+            self.append(rest.part(0, head));
             if self.pages.is_multiple_of(SEGMENT_PAGES) {
                 complete.push(self.take());
             }
-            rest = tail;
+            rest = rest.part(head, rest.pages - head);
         }
         complete
     }
@@ -195,14 +206,6 @@ fn continues(run: &Run, content: RunContent) -> bool {
         }
         _ => false,
     }
-}
-
-fn split_run(run: Run, head: u32) -> (Run, Run) {
-    let rest = match run.content {
-        RunContent::Zeros => RunContent::Zeros,
-        RunContent::Chunk { chunk, first } => RunContent::Chunk { chunk, first: first + head },
-    };
-    (Run { pages: head, content: run.content }, Run { pages: run.pages - head, content: rest })
 }
 
 #[cfg(test)]

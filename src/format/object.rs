@@ -121,6 +121,14 @@ pub fn associated_data(kind: ObjectType, context: &SealContext, binding: &[u8]) 
     data
 }
 
+/// What binds an object of a sequence to its place: the 16 bytes that name the sequence, and its number in it.
+pub fn sequence_binding(name: [u8; 16], sequence: u64) -> [u8; 24] {
+    let mut binding = [0; 24];
+    binding[..16].copy_from_slice(&name);
+    binding[16..].copy_from_slice(&sequence.to_le_bytes());
+    binding
+}
+
 /// The length of a sealed object around `cbor_bytes` bytes of CBOR.
 pub fn sealed_bytes(cbor_bytes: usize) -> usize {
     padme((cbor_bytes + SEALED_OVERHEAD_BYTES) as u64) as usize

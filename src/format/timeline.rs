@@ -56,7 +56,7 @@ pub const NO_ENTRY: ObjectHash = ObjectHash([0; 32]);
 impl TimelineEntry {
     /// The object.
     pub fn seal(&self, context: &SealContext, keys: &Keyring, entropy: &dyn Entropy) -> Vec<u8> {
-        let binding = binding(keys.database_id(&self.database), self.sequence);
+        let binding = object::sequence_binding(keys.database_id(&self.database).0, self.sequence);
         object::seal(ObjectType::TimelineEntry, context, &keys.timeline, &binding, &cbor::encode(self), entropy)
     }
 
@@ -68,7 +68,7 @@ impl TimelineEntry {
         context: &SealContext,
         keys: &Keyring,
     ) -> Result<Self, FormatError> {
-        let binding = binding(database, sequence);
+        let binding = object::sequence_binding(database.0, sequence);
         let cbor = object::open(object, ObjectType::TimelineEntry, context, &keys.timeline, &binding)?;
         let entry: Self = cbor::decode(&cbor)?;
         if entry.sequence != sequence || keys.database_id(&entry.database) != database {
@@ -83,13 +83,6 @@ impl TimelineEntry {
         }
         Ok(entry)
     }
-}
-
-fn binding(database: DatabaseId, sequence: u64) -> [u8; 24] {
-    let mut binding = [0; 24];
-    binding[..16].copy_from_slice(&database.0);
-    binding[16..].copy_from_slice(&sequence.to_le_bytes());
-    binding
 }
 
 #[cfg(test)]

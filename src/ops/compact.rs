@@ -8,7 +8,7 @@ use crate::base::page::PageReader;
 use crate::format::delta::StepState;
 use crate::format::manifest::{Layer, Manifest, Strategy};
 use crate::format::timeline::Event;
-use crate::monitor::{self, Monitor};
+use crate::monitor::Monitor;
 use crate::repo::chunk_reader::ChunkReader;
 use crate::repo::chunk_writer::{ChunkWriter, EncodeOptions, Written};
 use crate::repo::delta_writer::fold_newest;
@@ -16,7 +16,7 @@ use crate::repo::image_writer::{plan, write_image};
 use crate::repo::index::Index;
 use crate::repo::memory::Memory;
 use crate::repo::stack_reader::{StackReader, State};
-use crate::repo::{ImageError, Repository, RepositoryError, TOOL, timeline};
+use crate::repo::{Fault, ImageError, Repository, RepositoryError, TOOL, timeline};
 
 use super::delta::image_layer;
 use super::fold::{Fold, adopt};
@@ -45,9 +45,7 @@ pub fn compact(
 ) -> Result<Option<CompactSummary>, RepositoryError> {
     let claim = Memory::claim(repository, name)?;
     let (mut timeline, faults) = timeline::load(repository, name)?;
-    for fault in faults {
-        monitor.event(monitor::Event::Notice(format!("{}; run `continuum check`", fault.describe())));
-    }
+    Fault::report(faults, monitor);
     adopt(&Fold { repository, name, encode, monitor }, &mut timeline, claim.as_ref(), false)?;
     let Some((id, manifest)) = timeline.snapshots().last() else { return Ok(None) };
     let (state, manifest) = (State::of_snapshot(id, manifest), manifest.clone());

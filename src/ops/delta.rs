@@ -1,5 +1,6 @@
 //! Stores a pinned state, as an image or as a delta against an earlier snapshot.
 
+use std::collections::HashMap;
 use std::sync::OnceLock;
 
 use rayon::prelude::*;
@@ -116,8 +117,6 @@ struct Compared {
     earlier: Earlier,
     changes: Changes,
     leaves: Vec<ChangedLeaf>,
-    /// What the leaves were.
-    before: Vec<Option<NodeHash>>,
 }
 
 /// Stores the state that `capture` pins.
@@ -166,7 +165,7 @@ impl Compared {
     }
 
     fn leaf_numbers(&self) -> Vec<u32> {
-        self.leaves.iter().map(|&(leaf, _)| leaf).collect()
+        self.leaves.iter().map(|changed| changed.leaf).collect()
     }
 }
 
@@ -198,19 +197,15 @@ fn find_earlier(plan: &Plan<'_>) -> Option<Earlier> {
 
 fn rebuild(plan: &Plan<'_>, memory: &Memory, state: State) -> Result<Option<Earlier>, RepositoryError> {
     let stack = StackReader::open(plan.reader, &state)?;
-    let leaves = Leaves { page_size: state.page_size, page_count: state.page_count };
-    let mut builder = PageMapBuilder::new(Some(&memory.folder()), leaves).map_err(RepositoryError::LocalState)?;
-    let leaf_bytes = leaves.page_size.bytes() * leaves.pages_a_leaf() as usize;
-    let batch_pages = (BATCH_BYTES / leaves.page_size.bytes()) as u32;
+    let (folder, page_bytes) = (memory.folder(), state.page_size.bytes());
+    let mut builder = PageMapBuilder::new(Some(&folder), state.shape()).map_err(RepositoryError::LocalState)?;
+    let batch_pages = (BATCH_BYTES / page_bytes) as u32;
     for start in (1..=state.page_count.0).step_by(batch_pages as usize) {
         plan.monitor.check_cancelled()?;
         let pages = batch_pages.min(state.page_count.0 + 1 - start);
-        let mut bytes = vec![0; pages as usize * leaves.page_size.bytes()];
+        let mut bytes = vec![0; pages as usize * page_bytes];
         stack.read(PageNo(start), &mut bytes)?;
-        let first = builder.leaf_count();
-        let contents = bytes.par_chunks(leaf_bytes).enumerate();
-        let hashes: Vec<NodeHash> = contents.map(|(at, content)| leaves.hash(first + at as u32, content)).collect();
-        builder.push(&hashes).map_err(RepositoryError::LocalState)?;
+        builder.push_pages(&bytes).map_err(RepositoryError::LocalState)?;
     }
     drop(stack);
     let (root, map) = builder.finish().map_err(RepositoryError::LocalState)?;
@@ -237,11 +232,9 @@ fn compare(
             Tier::WalTail | Tier::WalRescue => compare_pages(pages, &earlier.map, changes.pages.iter().copied())?,
             Tier::Scan => scan(pages, &earlier.map, plan.monitor)?,
         };
-        let known = earlier.map.shape().comparable(&Leaves::of(pages));
-        let before = leaves.iter().map(|&(leaf, _)| if known { earlier.map.leaf(leaf).ok().flatten() } else { None });
-        let before = before.collect();
-        match earlier.map.update(Leaves::of(pages), &leaves) {
-            Ok(()) => return Ok(Compared { earlier, changes, leaves, before }),
+        let hashes: Vec<(u32, NodeHash)> = leaves.iter().map(|changed| (changed.leaf, changed.hash)).collect();
+        match earlier.map.update(Leaves::of(pages), &hashes) {
+            Ok(()) => return Ok(Compared { earlier, changes, leaves }),
             Err(error) if error.kind() == std::io::ErrorKind::InvalidData && changes.tier != Tier::Scan => {
                 changes = Changes::unknown("the page map is damaged");
             }
@@ -260,8 +253,8 @@ fn store_whole(
     let pages = capture.pages();
     let page_count = pages.page_count().0;
     let folder = plan.memory.map(Memory::folder);
-    let builder = PageMapBuilder::new(folder.as_deref(), Leaves::of(pages)).map_err(RepositoryError::LocalState)?;
-    let mut builder = builder;
+    let builder = PageMapBuilder::new(folder.as_deref(), Leaves::of(pages));
+    let mut builder = builder.map_err(RepositoryError::LocalState)?;
     let extents = [Extent::New(PageNo(1), page_count)];
     let segments = write_image(plan.repository, writer, pages, &extents, Some(&mut builder), plan.monitor)?;
     let (root, map) = builder.finish().map_err(RepositoryError::LocalState)?;
@@ -319,16 +312,9 @@ fn store_incremental(
             layers = delta_writer::fold_newest(plan.reader, writer, earlier, count, plan.monitor)?;
         }
         let bases = Bases::new(plan, capture, &compared);
-        let below = Leaves { page_size: earlier.page_size, page_count: earlier.page_count };
+        let below = Below { shape: earlier.shape(), bases: &|batch| bases.of(batch) };
         let leaves = compared.leaf_numbers();
-        layers.push(write_delta(
-            writer,
-            capture.pages(),
-            &leaves,
-            &Below { shape: below, bases: &|batch| bases.of(batch) },
-            &state,
-            plan.monitor,
-        )?);
+        layers.push(write_delta(writer, capture.pages(), &leaves, &below, &state, plan.monitor)?);
     }
     Ok(finish(capture, compared, step, state, Strategy::Incremental, layers))
 }
@@ -352,27 +338,19 @@ fn store_differential(
     let full = State::of_snapshot(id, full);
     let fault = |fault: Fault| SnapshotError::from(RepositoryError::from(fault));
     let now = Leaves::of(capture.pages());
-    let between = StackReader::open_deltas(plan.reader, earlier, earlier.deltas()).map_err(fault)?;
-    let mut leaves: Vec<u32> =
-        between.touched().into_iter().filter(|page| page.0 <= now.page_count.0).map(|page| now.leaf_of(page)).collect();
-    leaves.extend(compared.leaf_numbers());
-    leaves.sort_unstable();
-    leaves.dedup();
+    let between = StackReader::open_deltas(plan.reader, earlier).map_err(fault)?;
+    let changed = compared.leaf_numbers();
+    let pages = between.touched().into_iter().chain(pages_of(&changed, now));
+    let leaves = now.touched_since(full.shape(), pages);
     let stack = StackReader::open(plan.reader, &full).map_err(fault)?;
-    let below = Leaves { page_size: full.page_size, page_count: full.page_count };
-    let bases = |batch: &[u32]| read_leaves(&stack, below, batch).map_err(|fault| ImageError::Repository(fault.into()));
+    let bases =
+        |batch: &[u32]| read_leaves(&stack, full.shape(), batch).map_err(|fault| ImageError::Repository(fault.into()));
     let low_page_count = full.page_count.0.min(state.page_count);
     let state = StepState { low_page_count, ..state };
     let mut layers = full.layers.clone();
     if state.commit != full.commit {
-        layers.push(write_delta(
-            writer,
-            capture.pages(),
-            &leaves,
-            &Below { shape: below, bases: &bases },
-            &state,
-            plan.monitor,
-        )?);
+        let below = Below { shape: full.shape(), bases: &bases };
+        layers.push(write_delta(writer, capture.pages(), &leaves, &below, &state, plan.monitor)?);
     }
     Ok(finish(capture, compared, step, state, Strategy::Differential, layers))
 }
@@ -457,21 +435,21 @@ fn read_leaves(stack: &StackReader<'_>, below: Leaves, leaves: &[u32]) -> Result
         .collect())
 }
 
-/// Finds what pages were in the earlier state: in the source, where it still stands there, else in the repository. What is found counts only with the hash that the page
-/// map has for it.
+/// Finds what pages were in the earlier state: in the source, where it still stands there, which the hash in the page map proves, else in the repository, whose chunks prove
+/// themselves by their ids.
 struct Bases<'a> {
     plan: &'a Plan<'a>,
     pages: &'a PinnedPages,
     compared: &'a Compared,
     below: Leaves,
-    frames: std::collections::HashMap<PageNo, u32>,
+    frames: HashMap<PageNo, u32>,
     stack: OnceLock<Option<StackReader<'a>>>,
 }
 
 impl<'a> Bases<'a> {
     fn new(plan: &'a Plan<'a>, capture: &'a Capture, compared: &'a Compared) -> Self {
         let earlier = &compared.earlier;
-        let below = Leaves { page_size: earlier.state.page_size, page_count: earlier.state.page_count };
+        let below = earlier.state.shape();
         let wal = earlier.position.and_then(|position| position.wal);
         let frames = wal.map(|wal| capture.pages().frames_before(&wal)).unwrap_or_default();
         Self { plan, pages: capture.pages(), compared, below, frames, stack: OnceLock::new() }
@@ -507,8 +485,8 @@ impl<'a> Bases<'a> {
 
     /// The earlier content of a leaf, if the source still has it.
     fn in_source(&self, leaf: u32) -> Result<Option<Vec<u8>>, SourceError> {
-        let Ok(at) = self.compared.leaves.binary_search_by_key(&leaf, |&(leaf, _)| leaf) else { return Ok(None) };
-        let Some(expected) = self.compared.before[at] else { return Ok(None) };
+        let found = self.compared.leaves.binary_search_by_key(&leaf, |changed| changed.leaf);
+        let Some(expected) = found.ok().and_then(|at| self.compared.leaves[at].before) else { return Ok(None) };
         let (first, count) = self.below.pages(leaf);
         let page_bytes = self.below.page_size.bytes();
         let mut content = vec![0; count as usize * page_bytes];

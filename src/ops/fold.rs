@@ -13,7 +13,7 @@ use crate::repo::journal::Journals;
 use crate::repo::memory::Memory;
 use crate::repo::stack_reader::State;
 use crate::repo::timeline::Timeline;
-use crate::repo::{Repository, RepositoryError, TOOL, timeline};
+use crate::repo::{Fault, Repository, RepositoryError, TOOL, timeline};
 
 /// What is folded where.
 pub struct Fold<'a> {
@@ -81,9 +81,7 @@ pub fn adopt(
     let base = timeline.snapshots().last().map(|(id, manifest)| (id, manifest.clone()));
     if let Some((id, manifest)) = base {
         let (steps, gap) = journals.steps_behind(id, &manifest);
-        for fault in faults.into_iter().chain(gap) {
-            monitor.event(monitor::Event::Notice(format!("{}; run `continuum check`", fault.describe())));
-        }
+        Fault::report(faults.into_iter().chain(gap), monitor);
         if !steps.is_empty() {
             let text = format!("{name}: {} commits from the journal of a watcher that did not end", steps.len());
             monitor.event(monitor::Event::Notice(text));

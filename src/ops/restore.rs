@@ -118,7 +118,6 @@ fn io_error(path: &Path, action: &'static str) -> impl FnOnce(io::Error) -> Rest
 
 /// Restores `state` to the file `target`.
 pub fn restore(
-    repository: &Repository,
     reader: &ChunkReader<'_>,
     state: &State,
     target: &Path,
@@ -131,7 +130,7 @@ pub fn restore(
     {
         return Err(RestoreError::Exists(path.clone()));
     }
-    let (temporary, root, integrity_checked) = restore_beside(repository, reader, state, target, options, monitor)?;
+    let (temporary, root, integrity_checked) = restore_beside(reader, state, target, options, monitor)?;
     let bytes = state.image_bytes();
     let set_aside = publish(temporary, target, &standing, &options.aside_suffix)?;
     Ok(RestoreSummary { bytes, written_bytes: bytes, root, integrity_checked, set_aside })
@@ -139,7 +138,6 @@ pub fn restore(
 
 /// Restores into a temporary file beside the target, and proves it.
 fn restore_beside(
-    repository: &Repository,
     reader: &ChunkReader<'_>,
     state: &State,
     target: &Path,
@@ -149,7 +147,7 @@ fn restore_beside(
     let folder = folder_of(target);
     let temporary = tempfile::Builder::new().prefix(".continuum-restore-").suffix(".db").tempfile_in(folder);
     let temporary = temporary.map_err(io_error(folder, "create a file in"))?;
-    write_pages(repository, reader, state, temporary.as_file(), temporary.path(), monitor)?;
+    write_pages(reader, state, temporary.as_file(), temporary.path(), monitor)?;
     let root = prove(temporary.as_file(), state, temporary.path(), monitor)?;
     let bytes = state.image_bytes();
     let integrity_checked = options.integrity_check.unwrap_or(bytes <= INTEGRITY_CHECK_LIMIT_BYTES);
@@ -163,7 +161,6 @@ fn restore_beside(
 /// Restores `state` into the database file that stands at `target`: proved beside it first, then page by page where they differ, under a lock that keeps
 /// SQLite's users out. A kill in between leaves a mixture, which running the command again mends.
 pub fn restore_in_place(
-    repository: &Repository,
     reader: &ChunkReader<'_>,
     state: &State,
     target: &Path,
@@ -178,7 +175,7 @@ pub fn restore_in_place(
     // The lock covers SQLite's lock bytes: whoever has the database open in WAL mode, or reads or writes it, holds one of them.
     rustix::fs::fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive)
         .map_err(|_| RestoreError::InUse(target.to_owned()))?;
-    let (temporary, root, integrity_checked) = restore_beside(repository, reader, state, target, options, monitor)?;
+    let (temporary, root, integrity_checked) = restore_beside(reader, state, target, options, monitor)?;
     let mut set_aside = Vec::new();
     for path in &standing[1..] {
         // What is left in a WAL or a journal belongs to the database as it was.
@@ -239,7 +236,6 @@ fn standing_files(target: &Path) -> Result<Vec<PathBuf>, RestoreError> {
 
 /// Writes every page of the image that is not zeros, the others stay holes; then what the deltas make of it, step by step.
 fn write_pages(
-    repository: &Repository,
     reader: &ChunkReader<'_>,
     state: &State,
     file: &File,
@@ -250,13 +246,13 @@ fn write_pages(
     let total_bytes = page_size.image_bytes(PageCount(state.image().page_count));
     file.set_len(total_bytes).map_err(io_error(path, "set the length of"))?;
     monitor.event(Event::Started { phase: Phase::Restore, total_bytes });
-    let syncing = EarlySync::new(repository, file).map_err(io_error(path, "open"))?;
+    let syncing = EarlySync::new(reader.repository(), file).map_err(io_error(path, "open"))?;
     let write = |first: PageNo, pages: &[u8]| {
         file.write_all_at(pages, page_size.offset_of(first)).map_err(io_error(path, "write to"))?;
         syncing.written(pages.len() as u64);
         Ok::<(), RestoreError>(())
     };
-    read_image(repository, reader, state, &write, monitor)?;
+    read_image(reader, state, &write, monitor)?;
     syncing.finish().map_err(io_error(path, "sync"))?;
     let mut last = None;
     for_each_part(reader, state, |part| {

@@ -24,7 +24,7 @@ use crate::repo::chunk_writer::{ChunkWriter, EncodeOptions, Written};
 use crate::repo::index::Index;
 use crate::repo::memory::Memory;
 use crate::repo::timeline::Timeline;
-use crate::repo::{Repository, RepositoryError, TOOL, timeline};
+use crate::repo::{Fault, Repository, RepositoryError, TOOL, timeline};
 use crate::source::{Capture, CaptureOptions, SourceError, Tier};
 use crate::store::page_map::PageMap;
 
@@ -113,9 +113,7 @@ pub fn snapshot_pinned(
         monitor.event(monitor::Event::Notice(text));
     }
     let (mut timeline, faults) = timeline::load(repository, &options.name).map_err(RepositoryError::from)?;
-    for fault in faults {
-        monitor.event(monitor::Event::Notice(format!("{}; run `continuum check`", fault.describe())));
-    }
+    Fault::report(faults, monitor);
     let encode = EncodeOptions { compression: options.compression, verify: options.verify };
     let fold = Fold { repository, name: &options.name, encode, monitor };
     adopt(&fold, &mut timeline, memory, options.take_over)?;

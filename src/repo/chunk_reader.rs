@@ -28,6 +28,11 @@ impl<'r> ChunkReader<'r> {
         Self { repository, index, packs: Mutex::default() }
     }
 
+    /// Whose chunks it reads.
+    pub fn repository(&self) -> &'r Repository {
+        self.repository
+    }
+
     /// A chunk's first place, for planning.
     pub fn place(&self, id: ChunkId) -> Option<Place> {
         self.index.places(id).next()

@@ -1,6 +1,7 @@
 //! Stores deltas: of a live state against an earlier one, and of neighbouring deltas folded into one.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 use rayon::prelude::*;
 
@@ -13,14 +14,14 @@ use crate::monitor::Monitor;
 
 use super::chunk_reader::ChunkReader;
 use super::chunk_writer::ChunkWriter;
-use super::stack_reader::{StackReader, State, delta_parts};
-use super::{ImageError, RepositoryError};
+use super::stack_reader::{State, delta_parts};
+use super::{Fault, ImageError, RepositoryError};
 
 /// Pages encoded at a time.
 const BATCH_BYTES: usize = 8 << 20;
 
-/// Deltas with fewer record bytes are folded in memory.
-const FOLD_IN_MEMORY_BYTES: u64 = 64 << 20;
+/// About so many record bytes are folded in one pass.
+const FOLD_BYTES: u64 = 64 << 20;
 
 /// What leaves were in the state below, as whole leaves of that state; `None` where that is unknown. Whoever gives them has proved them.
 pub type Bases<'a, E> = dyn Fn(&[u32]) -> Result<Vec<Option<Vec<u8>>>, E> + Sync + 'a;
@@ -54,7 +55,7 @@ pub fn write_delta<P: PageReader>(
             let (first, count) = now.pages(leaf);
             let mut content = vec![0; count as usize * page_bytes];
             source.read(first, &mut content)?;
-            Ok(records(first, &content, base.as_deref(), below.shape, step.low_page_count, page_bytes))
+            Ok(leaf_records(first, &content, base.as_deref(), below.shape, step.low_page_count))
         });
         let encoded: Vec<Vec<Record>> = encoded.collect::<Result<_, P::Error>>().map_err(ImageError::Source)?;
         for record in encoded.iter().flatten() {
@@ -64,15 +65,16 @@ pub fn write_delta<P: PageReader>(
     Ok(layer.finish(writer)?)
 }
 
-/// The records of the pages of one leaf.
-fn records(
+/// The records of the pages of one leaf that begins with page `first`: what became of its `base`, as far as that is known, in a step that left no fewer than
+/// `low_page_count` pages of the state below.
+pub fn leaf_records(
     first: PageNo,
     content: &[u8],
     base: Option<&[u8]>,
     below: Leaves,
     low_page_count: u32,
-    page_bytes: usize,
 ) -> Vec<Record> {
+    let page_bytes = below.page_size.bytes();
     let zeros = vec![0; page_bytes];
     let pages = content.chunks_exact(page_bytes).enumerate();
     let record = |(at, new): (usize, &[u8])| {
@@ -96,24 +98,6 @@ pub fn write_steps(writer: &mut ChunkWriter<'_>, parts: &[StepPart]) -> Result<L
             layer.push(record, writer)?;
         }
         layer.end_step(writer)?;
-    }
-    layer.finish(writer)
-}
-
-/// Stores the deltas that `stack` has the directory of as one delta of one step.
-pub fn fold(
-    writer: &mut ChunkWriter<'_>,
-    stack: &StackReader<'_>,
-    step: &StepState,
-    monitor: &dyn Monitor,
-) -> Result<Layer, RepositoryError> {
-    let mut layer = LayerWriter::default();
-    layer.begin(step);
-    for page in stack.touched().into_iter().filter(|page| page.0 <= step.page_count) {
-        monitor.check_cancelled()?;
-        if let Some(change) = stack.change(page)? {
-            layer.push(&Record { page, change }, writer)?;
-        }
     }
     layer.finish(writer)
 }
@@ -191,7 +175,7 @@ pub fn deltas_to_fold(layers: &[Layer]) -> usize {
     count
 }
 
-/// Folds the newest `count` deltas of a state into one.
+/// Folds the newest `count` deltas of a state into one, in passes over ranges of pages, so that memory stays bounded: most folds take one.
 pub fn fold_newest(
     reader: &ChunkReader<'_>,
     writer: &mut ChunkWriter<'_>,
@@ -202,27 +186,33 @@ pub fn fold_newest(
     let mut layers = state.layers.clone();
     let folded = layers.split_off(layers.len() - count);
     let record_bytes: u64 = folded.iter().map(|layer| layer.record_bytes).sum();
-    if record_bytes <= FOLD_IN_MEMORY_BYTES {
-        layers.push(fold_in_memory(reader, writer, state, &folded)?);
-        return Ok(layers);
+    let pages_a_pass = u64::from(state.page_count.0).div_ceil(record_bytes / FOLD_BYTES + 1).max(1) as u32;
+    let mut layer = LayerWriter::default();
+    for first in (1..=state.page_count.0).step_by(pages_a_pass as usize) {
+        monitor.check_cancelled()?;
+        let pages = PageNo(first)..=PageNo(first.saturating_add(pages_a_pass - 1));
+        let (step, changes) = compose(reader, state, &folded, &pages)?;
+        if first == 1 {
+            layer.begin(&step);
+        }
+        for (page, change) in changes.into_iter().filter(|(_, change)| !change.is_nothing()) {
+            layer.push(&Record { page, change }, writer)?;
+        }
     }
-    let stack = StackReader::open_deltas(reader, state, &folded)?;
-    if let Some(step) = stack.last_step() {
-        layers.push(fold(writer, &stack, &step, monitor)?);
-    }
+    layers.push(layer.finish(writer)?);
     Ok(layers)
 }
 
-/// Folds deltas in one pass over their steps, composing the changes of each page.
-fn fold_in_memory(
+/// All that `deltas` make of these pages, composed, and the state that they lead to, with the fewest pages on the way.
+fn compose(
     reader: &ChunkReader<'_>,
-    writer: &mut ChunkWriter<'_>,
     state: &State,
-    folded: &[Layer],
-) -> Result<Layer, RepositoryError> {
+    deltas: &[Layer],
+    pages: &RangeInclusive<PageNo>,
+) -> Result<(StepState, BTreeMap<PageNo, Change>), Fault> {
     let mut changes: BTreeMap<PageNo, Change> = BTreeMap::new();
     let mut last: Option<StepState> = None;
-    for layer in folded {
+    for layer in deltas {
         for (position, &chunk) in layer.segments.iter().enumerate() {
             for part in delta_parts(reader, state.snapshot, state.page_size, position, chunk)? {
                 let low = last.map_or(u32::MAX, |last| last.low_page_count).min(part.state.low_page_count);
@@ -231,7 +221,7 @@ fn fold_in_memory(
                     changes.split_off(&PageNo(part.state.low_page_count.saturating_add(1)));
                 }
                 last = Some(StepState { low_page_count: low, ..part.state });
-                for Record { page, change } in part.records {
+                for Record { page, change } in part.records.into_iter().filter(|record| pages.contains(&record.page)) {
                     let composed = match changes.remove(&page) {
                         Some(before) => before.then(&change, state.page_size),
                         None => change,
@@ -241,13 +231,7 @@ fn fold_in_memory(
             }
         }
     }
-    let step = last.expect("BUG: a delta has a step");
-    let mut layer = LayerWriter::default();
-    layer.begin(&step);
-    for (page, change) in changes.into_iter().filter(|(_, change)| !change.is_nothing()) {
-        layer.push(&Record { page, change }, writer)?;
-    }
-    layer.finish(writer)
+    Ok((last.expect("BUG: a delta has a step"), changes))
 }
 
 #[cfg(test)]

@@ -1,10 +1,11 @@
 //! What can be wrong with a repository.
 
+use crate::base::error_text::with_causes;
 use crate::base::id::{ChunkId, ObjectHash};
 use crate::crypto::password::PasswordError;
 use crate::format::FormatError;
 use crate::format::name::ObjectName;
-use crate::monitor::Cancelled;
+use crate::monitor::{Cancelled, Event, Monitor};
 use crate::store::StoreError;
 
 /// Why a repository did not do what it was asked.
@@ -241,13 +242,14 @@ pub enum Fault {
 impl Fault {
     /// The fault with all its causes, on one line.
     pub fn describe(&self) -> String {
-        let mut text = self.to_string();
-        let mut source = std::error::Error::source(self);
-        while let Some(cause) = source {
-            text = format!("{text}: {cause}");
-            source = cause.source();
+        with_causes(self)
+    }
+
+    /// Shows faults as notices, for work that goes on without what is damaged.
+    pub fn report(faults: impl IntoIterator<Item = Self>, monitor: &dyn Monitor) {
+        for fault in faults {
+            monitor.event(Event::Notice(format!("{}; run `continuum check`", fault.describe())));
         }
-        text
     }
 
     /// A fault for an object that the store could not give.

@@ -16,7 +16,7 @@ use crate::monitor::{Event, Monitor};
 use super::chunk_reader::ChunkReader;
 use super::index::Place;
 use super::stack_reader::{State, image_runs};
-use super::{Fault, Repository, RepositoryError};
+use super::{Fault, RepositoryError};
 
 /// The most that is fetched at once, unless a single chunk is longer.
 const FETCH_BYTES: u64 = 8 << 20;
@@ -65,7 +65,6 @@ struct Fetch {
 
 /// Hands every page of the image that is in a chunk to `write`, in no particular order and from several threads: the first page's number and whole pages.
 pub fn read_image<E: From<RepositoryError> + Send>(
-    repository: &Repository,
     reader: &ChunkReader<'_>,
     state: &State,
     write: &PageSink<'_, E>,
@@ -74,7 +73,8 @@ pub fn read_image<E: From<RepositoryError> + Send>(
     let fault = |fault: Fault| E::from(RepositoryError::from(fault));
     let (id, page_bytes) = (state.snapshot, state.page_size.bytes());
     let (pieces, fetches) = plan(reader, state).map_err(fault)?;
-    let fetch = |fetch: &Fetch| repository.store().read_range(&ObjectName::pack(fetch.pack), fetch.range.clone());
+    let store = reader.repository().store();
+    let fetch = |fetch: &Fetch| store.read_range(&ObjectName::pack(fetch.pack), fetch.range.clone());
     let mut fetched = fetches.first().map(fetch);
     for (i, current) in fetches.iter().enumerate() {
         monitor.check_cancelled().map_err(|cancelled| E::from(cancelled.into()))?;

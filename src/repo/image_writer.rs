@@ -11,7 +11,6 @@ use std::collections::{HashMap, VecDeque};
 use rayon::prelude::*;
 
 use crate::base::id::ChunkId;
-use crate::base::image_tree::{Leaves, NodeHash};
 use crate::base::page::{PageNo, PageReader};
 use crate::chunk::cutter::Cutter;
 use crate::format::layer::{LayerBuilder, LayerSegment, PageChunk, Run, RunContent};
@@ -83,7 +82,7 @@ fn split_at_changes(runs: &[(PageNo, Run)], changed: &[PageNo], page_count: u32)
             while changed.next_if(|&page| page < next).is_some() {}
             let until = changed.peek().map_or(end, |&page| page.min(end));
             if until > next {
-                extents.push(Extent::Kept(part_of(run, next - first.0, until - next)));
+                extents.push(Extent::Kept(run.part(next - first.0, until - next)));
                 next = until;
             } else {
                 extents.push(Extent::New(PageNo(next), 1));
@@ -95,14 +94,6 @@ fn split_at_changes(runs: &[(PageNo, Run)], changed: &[PageNo], page_count: u32)
         extents.push(Extent::New(PageNo(next), page_count + 1 - next));
     }
     extents
-}
-
-fn part_of(run: Run, skip: u32, pages: u32) -> Run {
-    let content = match run.content {
-        RunContent::Zeros => RunContent::Zeros,
-        RunContent::Chunk { chunk, first } => RunContent::Chunk { chunk, first: first + skip },
-    };
-    Run { pages, content }
 }
 
 /// Stores an image with these extents: the chunks of its new pages that `writer` does not know, and its page map, whose chunks it returns. A `tree` is given the leaves of
@@ -194,12 +185,7 @@ impl<'a, P: PageReader> BatchReader<'a, P> {
 
     fn hash(&mut self, bytes: &[u8]) -> Result<(), ImageError<P::Error>> {
         let Some(tree) = &mut self.tree else { return Ok(()) };
-        let leaves = Leaves::of(self.source);
-        let leaf_bytes = leaves.page_size.bytes() * leaves.pages_a_leaf() as usize;
-        let first = tree.leaf_count();
-        let contents = bytes.par_chunks(leaf_bytes).enumerate();
-        let hashes: Vec<NodeHash> = contents.map(|(at, content)| leaves.hash(first + at as u32, content)).collect();
-        tree.push(&hashes).map_err(|error| ImageError::Repository(RepositoryError::LocalState(error)))
+        tree.push_pages(bytes).map_err(|error| ImageError::Repository(RepositoryError::LocalState(error)))
     }
 }
 
@@ -266,26 +252,22 @@ impl<'a> MapWriter<'a> {
                 self.advance(writer)?;
             }
             let pages = run.pages.min(self.waiting);
-            self.push(part_of(run, 0, pages), writer)?;
+            self.push(run.part(0, pages), writer)?;
             self.waiting -= pages;
-            run = part_of(run, pages, run.pages - pages);
+            run = run.part(pages, run.pages - pages);
         }
         Ok(())
     }
 
     /// Passes kept extents up to the next new one.
     fn advance(&mut self, writer: &mut ChunkWriter<'_>) -> Result<(), RepositoryError> {
-        for extent in self.extents.by_ref() {
+        while let Some(extent) = self.extents.next() {
             match *extent {
                 Extent::New(_, pages) => {
                     self.waiting = pages;
                     return Ok(());
                 }
-                Extent::Kept(run) => {
-                    for segment in self.builder.push(run) {
-                        self.segments.push(writer.store(&segment.encode())?);
-                    }
-                }
+                Extent::Kept(run) => self.push(run, writer)?,
             }
         }
         Ok(())

@@ -7,7 +7,7 @@ use crate::format::index::{IndexSegment, ListedPack};
 use crate::format::name::{Folder, ObjectName};
 use crate::format::object::MAX_SEALED_BYTES;
 use crate::format::pack::PackedChunk;
-use crate::monitor::{Event, Monitor};
+use crate::monitor::Monitor;
 use crate::store::StoreError;
 
 use super::{Fault, Repository};
@@ -52,9 +52,7 @@ impl Index {
     /// Reads all segments and reports those that cannot be used as notices.
     pub fn load_reporting(repository: &Repository, monitor: &dyn Monitor) -> Result<Self, StoreError> {
         let (index, faults) = Self::load(repository)?;
-        for fault in faults {
-            monitor.event(Event::Notice(format!("{}; run `continuum check`", fault.describe())));
-        }
+        Fault::report(faults, monitor);
         Ok(index)
     }
 

@@ -18,8 +18,16 @@ const BATCH_BYTES: usize = 8 << 20;
 /// Leaves that are hashed together: long enough for BLAKE3 to use all lanes of a vector unit.
 const GROUP_BYTES: usize = 64 << 10;
 
-/// A leaf of the new state that differs from the earlier one, with its hash.
-pub type ChangedLeaf = (u32, NodeHash);
+/// A leaf that differs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChangedLeaf {
+    /// Which.
+    pub leaf: u32,
+    /// Its hash in the earlier state, if it is known.
+    pub before: Option<NodeHash>,
+    /// Its hash in the new one.
+    pub hash: NodeHash,
+}
 
 /// The leaves that differ from `map`, found by reading all of them.
 pub fn scan<P: PageReader>(
@@ -79,7 +87,7 @@ thread_local! {
 
 /// The leaves of a block that differ. Groups of leaves are hashed together, which is several times faster, and one by one only where the group differs.
 fn compare_block(map: &PageMap, leaves: Leaves, start: u32, content: &[u8]) -> Vec<ChangedLeaf> {
-    let known = known_block(map, leaves, start / BLOCK_LEAVES);
+    let known = map.known_block(leaves, start / BLOCK_LEAVES);
     let leaf_bytes = leaves.page_size.bytes() * leaves.pages_a_leaf() as usize;
     let group = if leaves.count() == 1 { 1 } else { (GROUP_BYTES / leaf_bytes).clamp(1, BLOCK_LEAVES as usize) };
     let mut changed = Vec::new();
@@ -91,21 +99,14 @@ fn compare_block(map: &PageMap, leaves: Leaves, start: u32, content: &[u8]) -> V
             continue;
         }
         for (leaf, content) in (first..).zip(group_content.chunks(leaf_bytes)) {
-            let hash = leaves.hash(start + leaf as u32, content);
-            if known.get(leaf) != Some(&hash) {
-                changed.push((start + leaf as u32, hash));
+            let (before, leaf) = (known.get(leaf).copied(), start + leaf as u32);
+            let hash = leaves.hash(leaf, content);
+            if before != Some(hash) {
+                changed.push(ChangedLeaf { leaf, before, hash });
             }
         }
     }
     changed
-}
-
-/// A block that cannot be read or does not check out is as good as none.
-fn known_block(map: &PageMap, leaves: Leaves, block: u32) -> Vec<NodeHash> {
-    if !map.shape().comparable(&leaves) {
-        return Vec::new();
-    }
-    map.block(block).ok().flatten().unwrap_or_default()
 }
 
 /// The leaves that differ from `map` among those that hold `pages`, ascending. All pages that can have changed must be among them.
@@ -114,25 +115,14 @@ pub fn compare_pages<P: PageReader>(
     map: &PageMap,
     pages: impl IntoIterator<Item = PageNo>,
 ) -> Result<Vec<ChangedLeaf>, ImageError<P::Error>> {
-    let (leaves, before) = (Leaves::of(source), map.shape());
-    let mut candidates: Vec<u32> = pages
-        .into_iter()
-        .filter(|page| page.0 <= leaves.page_count.0)
-        .map(|page| leaves.leaf_of(page))
-        // The last leaf may be cut or grow, and the first may become or cease to be the only one.
-        .chain([0, leaves.count() - 1, before.count().min(leaves.count()) - 1])
-        .chain(before.count().min(leaves.count())..leaves.count())
-        .collect();
-    candidates.sort_unstable();
-    candidates.dedup();
+    let leaves = Leaves::of(source);
+    let candidates = leaves.touched_since(map.shape(), pages);
     let compared = candidates.par_iter().map(|&leaf| {
         let (first, count) = leaves.pages(leaf);
         let mut content = vec![0; count as usize * source.page_size().bytes()];
         source.read(first, &mut content)?;
-        let hash = leaves.hash(leaf, &content);
-        let same_place = map.shape().comparable(&leaves);
-        let known = if same_place { map.leaf(leaf).ok().flatten() } else { None };
-        Ok((known != Some(hash)).then_some((leaf, hash)))
+        let (hash, before) = (leaves.hash(leaf, &content), map.known(leaves, leaf));
+        Ok((before != Some(hash)).then_some(ChangedLeaf { leaf, before, hash }))
     });
     let compared: Vec<Option<ChangedLeaf>> = compared.collect::<Result<_, P::Error>>().map_err(ImageError::Source)?;
     Ok(compared.into_iter().flatten().collect())

@@ -10,6 +10,7 @@ use rayon::prelude::*;
 
 use crate::base::clock::UnixMicros;
 use crate::base::id::{ChunkId, ImageRoot, ObjectHash};
+use crate::base::image_tree::Leaves;
 use crate::base::page::{PageCount, PageNo, PageReader, PageSize};
 use crate::format::delta::{self, Change, StepPart, StepState};
 use crate::format::layer::{LayerSegment, Run, RunContent};
@@ -61,6 +62,11 @@ impl State {
     pub fn at_step(&self, step: &StepState) -> Self {
         let StepState { commit, captured, root, .. } = *step;
         Self { page_count: step.page_count(), root, commit, captured, ..self.clone() }
+    }
+
+    /// How its image is divided into leaves.
+    pub fn shape(&self) -> Leaves {
+        Leaves { page_size: self.page_size, page_count: self.page_count }
     }
 
     /// Bytes of the image.
@@ -147,7 +153,7 @@ pub struct StackReader<'r> {
     segments: Vec<(usize, ChunkId)>,
     /// Used last, last.
     kept: Mutex<VecDeque<(u32, Arc<Vec<StepPart>>)>>,
-    /// The state that the deltas lead to, with the fewest pages on the way.
+    /// The state that the deltas lead to.
     last: Option<StepState>,
 }
 
@@ -161,21 +167,12 @@ impl<'r> StackReader<'r> {
             (first, run)
         });
         let runs = runs.collect();
-        let mut stack = Self::without_image(reader, state);
-        stack.runs = runs;
-        stack.read_directory(state.deltas())?;
-        Ok(stack)
+        Ok(Self { runs, ..Self::open_deltas(reader, state)? })
     }
 
-    /// Reads the directory of some of a state's deltas, to fold them: pages have no content then.
-    pub fn open_deltas(reader: &'r ChunkReader<'r>, state: &'r State, layers: &[Layer]) -> Result<Self, Fault> {
-        let mut stack = Self::without_image(reader, state);
-        stack.read_directory(layers)?;
-        Ok(stack)
-    }
-
-    fn without_image(reader: &'r ChunkReader<'r>, state: &'r State) -> Self {
-        Self {
+    /// Reads the directory of a state's deltas, to know which pages they touch: pages have no content then.
+    pub fn open_deltas(reader: &'r ChunkReader<'r>, state: &'r State) -> Result<Self, Fault> {
+        let mut stack = Self {
             reader,
             state,
             runs: Vec::new(),
@@ -184,31 +181,30 @@ impl<'r> StackReader<'r> {
             segments: Vec::new(),
             kept: Mutex::default(),
             last: None,
-        }
+        };
+        stack.read_directory()?;
+        Ok(stack)
     }
 
-    fn read_directory(&mut self, layers: &[Layer]) -> Result<(), Fault> {
+    fn read_directory(&mut self) -> Result<(), Fault> {
         let mut order = 0;
-        for layer in layers {
+        for layer in self.state.deltas() {
             for (position, &chunk) in layer.segments.iter().enumerate() {
                 let parts = delta_parts(self.reader, self.state.snapshot, self.state.page_size, position, chunk)?;
+                let segment = self.segments.len() as u32;
                 self.segments.push((position, chunk));
-                self.add(&parts, &mut order);
-                self.keep(self.segments.len() as u32 - 1, Arc::new(parts));
+                self.add(&parts, segment, &mut order);
+                self.keep(segment, Arc::new(parts));
             }
         }
         let journal = Arc::clone(&self.state.journal);
         // The journal is no chunk: it is found by a segment number past the end.
-        self.add_segment(&journal, self.segments.len() as u32, &mut order);
+        self.add(&journal, self.segments.len() as u32, &mut order);
         self.entries.sort_unstable_by_key(|entry| (entry.page, entry.order));
         Ok(())
     }
 
-    fn add(&mut self, parts: &[StepPart], order: &mut u32) {
-        self.add_segment(parts, self.segments.len() as u32 - 1, order);
-    }
-
-    fn add_segment(&mut self, parts: &[StepPart], segment: u32, order: &mut u32) {
+    fn add(&mut self, parts: &[StepPart], segment: u32, order: &mut u32) {
         for (part_position, part) in parts.iter().enumerate() {
             if part.state.commit > self.state.commit {
                 continue;
@@ -218,8 +214,7 @@ impl<'r> StackReader<'r> {
             if begins && self.last.is_none_or(|last| part.state.low_page_count < last.page_count) {
                 self.cuts.push((*order, part.state.low_page_count));
             }
-            let low = self.last.map_or(u32::MAX, |last| last.low_page_count).min(part.state.low_page_count);
-            self.last = Some(StepState { low_page_count: low, ..part.state });
+            self.last = Some(part.state);
             self.entries.extend(part.records.iter().enumerate().map(|(record, found)| Entry {
                 page: found.page,
                 order: *order,
@@ -240,11 +235,6 @@ impl<'r> StackReader<'r> {
         pages.sort_unstable();
         pages.dedup();
         pages
-    }
-
-    /// The state that the deltas lead to, with the fewest pages on the way.
-    pub fn last_step(&self) -> Option<StepState> {
-        self.last
     }
 
     /// The runs of the image with their first page.
@@ -283,7 +273,7 @@ impl<'r> StackReader<'r> {
     }
 
     /// All that the deltas make of a page, as one change; `None` if nothing.
-    pub fn change(&self, page: PageNo) -> Result<Option<Change>, Fault> {
+    fn change(&self, page: PageNo) -> Result<Option<Change>, Fault> {
         let start = self.entries.partition_point(|entry| entry.page < page);
         let mut composed: Option<Change> = None;
         let mut done = 0;

@@ -1,7 +1,7 @@
 //! A pinned state of a database, as pages.
 
 use std::collections::{HashMap, HashSet};
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::{LazyLock, Mutex, PoisonError};
@@ -111,13 +111,12 @@ impl Capture {
         let metadata = file.metadata().map_err(SourceError::io(path, "read"))?;
         let mut header = [0; HEADER_BYTES];
         read_up_to(file, &mut header, 0).map_err(SourceError::io(path, "read"))?;
-        let nanoseconds = |seconds: i64, rest: i64| seconds.saturating_mul(1_000_000_000).saturating_add(rest);
-        let changed_ns = nanoseconds(metadata.ctime(), metadata.ctime_nsec());
+        let (modified_ns, changed_ns) = times(&metadata);
         Ok(FileFacts {
             device: metadata.dev(),
             inode: metadata.ino(),
             bytes: metadata.len(),
-            modified_ns: nanoseconds(metadata.mtime(), metadata.mtime_nsec()),
+            modified_ns,
             changed_ns,
             change_counter: u32::from_be_bytes([header[24], header[25], header[26], header[27]]),
             settled: now.0.saturating_sub(changed_ns / 1000) > SETTLED_MICROS,
@@ -139,9 +138,9 @@ impl Capture {
         changes::changes_since(then, &now).map_err(SourceError::io(path, "read the WAL of"))
     }
 
-    /// The WAL, for a database that has one.
-    pub(super) fn wal(&self) -> Option<&WalSource> {
-        self.pages.wal.as_ref()
+    /// The committed frames of the WAL, if there are any.
+    pub(super) fn wal_map(&self) -> Option<&WalMap> {
+        self.pages.wal.as_ref()?.map.as_ref()
     }
 
     pub(super) fn wal_mut(&mut self) -> Option<&mut WalSource> {
@@ -275,6 +274,22 @@ impl PinnedPages {
             page.fill(0);
         }
     }
+}
+
+/// Times of the last change of the content, and of content or attributes, in nanoseconds.
+fn times(metadata: &Metadata) -> (i64, i64) {
+    let nanoseconds = |seconds: i64, rest: i64| seconds.saturating_mul(1_000_000_000).saturating_add(rest);
+    (nanoseconds(metadata.mtime(), metadata.mtime_nsec()), nanoseconds(metadata.ctime(), metadata.ctime_nsec()))
+}
+
+/// Whether the file system proves that the file at `path` was left alone since `then`. The file is not opened.
+pub fn looks_unchanged(path: &Path, then: &FileFacts) -> bool {
+    // A file that changed just before may change again without its times showing it.
+    then.settled
+        && std::fs::metadata(path).is_ok_and(|now| {
+            (now.dev(), now.ino(), now.len()) == (then.device, then.inode, then.bytes)
+                && times(&now) == (then.modified_ns, then.changed_ns)
+        })
 }
 
 /// Files, by device and inode, that this process captures right now.

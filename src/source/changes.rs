@@ -68,7 +68,13 @@ impl Changes {
 
     /// Everything may have changed, for that reason.
     pub fn unknown(reason: &'static str) -> Self {
-        Self { tier: Tier::Scan, pages: BTreeSet::new(), reasons: vec![reason], rewound: false }
+        Self::unproved(Vec::new(), reason)
+    }
+
+    /// Everything may have changed, for that reason on top of others.
+    fn unproved(mut reasons: Vec<&'static str>, reason: &'static str) -> Self {
+        reasons.push(reason);
+        Self { tier: Tier::Scan, pages: BTreeSet::new(), reasons, rewound: false }
     }
 }
 
@@ -101,28 +107,23 @@ pub(super) fn changes_since(then: &Position, now: &Now<'_>) -> io::Result<Change
         reasons.push("the database file was written to since, or just before, the last capture");
     }
     let (Some(wal_then), Some((wal, map)), Some(wal_now)) = (then.wal, now.wal, now.position) else {
-        reasons.push("no WAL connects this state with the last capture");
-        return Ok(Changes { reasons, ..Changes::unknown("") });
+        return Ok(Changes::unproved(reasons, "no WAL connects this state with the last capture"));
     };
     let salts = (Salts(wal_then.salts), Salts(wal_now.salts));
     if salts.0 == salts.1 {
         return tail(&wal_then, wal, map, reasons);
     }
     if salts.1.restarts_since(salts.0) != 1 {
-        reasons.push("the WAL was restarted more than once, or made anew");
-        return Ok(Changes { reasons, ..Changes::unknown("") });
+        return Ok(Changes::unproved(reasons, "the WAL was restarted more than once, or made anew"));
     }
     match rescue(&wal_then, wal, map)? {
         Ok(pages) => Ok(Changes::proved(Tier::WalRescue, pages, reasons)),
-        Err(reason) => {
-            reasons.push(reason);
-            Ok(Changes { reasons, ..Changes::unknown("") })
-        }
+        Err(reason) => Ok(Changes::unproved(reasons, reason)),
     }
 }
 
 /// The frames behind the captured ones in the same generation.
-fn tail(then: &WalPosition, wal: &File, map: Option<&WalMap>, mut reasons: Vec<&'static str>) -> io::Result<Changes> {
+fn tail(then: &WalPosition, wal: &File, map: Option<&WalMap>, reasons: Vec<&'static str>) -> io::Result<Changes> {
     let pages = map.map_or(&[][..], WalMap::pages);
     let header = map.map(WalMap::header);
     let intact = match header {
@@ -130,8 +131,9 @@ fn tail(then: &WalPosition, wal: &File, map: Option<&WalMap>, mut reasons: Vec<&
         _ => then.frames == 0,
     };
     if !intact {
-        reasons.push("the WAL lacks frames that were captured: its history was rolled back");
-        return Ok(Changes { reasons, rewound: true, ..Changes::unknown("") });
+        let unproved =
+            Changes::unproved(reasons, "the WAL lacks frames that were captured: its history was rolled back");
+        return Ok(Changes { rewound: true, ..unproved });
     }
     let pages = pages[then.frames as usize..].iter().copied().collect();
     Ok(Changes::proved(Tier::WalTail, pages, reasons))

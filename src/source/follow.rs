@@ -89,8 +89,7 @@ impl Follower {
         let sqlite = |source| SourceError::Sqlite { path: path.clone(), source };
         let spare = connect(&path, OpenFlags::SQLITE_OPEN_READ_ONLY, options).map_err(sqlite)?;
         let given = capture.wal_position().map_or(0, |position| position.frames);
-        let latest =
-            capture.wal().and_then(|wal| wal.map.as_ref()).map(|map| map.frames_before(given)).unwrap_or_default();
+        let latest = capture.wal_map().map(|map| map.frames_before(given)).unwrap_or_default();
         Ok(Self {
             spare,
             checkpointer: None,
@@ -118,7 +117,7 @@ impl Follower {
 
     /// How far commits were handed out; `None` if the WAL has no generation.
     pub fn given_position(&self) -> Option<WalPosition> {
-        match self.capture.wal().and_then(|wal| wal.map.as_ref()) {
+        match self.capture.wal_map() {
             Some(map) => Some(map.position_at(self.given)),
             None => self.capture.wal_position(),
         }
@@ -132,11 +131,11 @@ impl Follower {
 
     /// Bytes of the WAL's committed frames.
     pub fn wal_bytes(&self) -> u64 {
-        let map = self.capture.wal().and_then(|wal| wal.map.as_ref());
+        let map = self.capture.wal_map();
         map.map_or(0, |map| map.header().frame_offset(map.frame_count()))
     }
 
-    /// Commits that were not handed out yet, in order. Cheap when there are none: 96 bytes are read. Their frames stay where they are at least until
+    /// Commits that were not handed out yet, in order. Cheap when there are none: 100 bytes are read. Their frames stay where they are at least until
     /// [`release`](Self::release), or, without a [`repin`](Self::repin), for as long as the pin.
     pub fn new_commits(&mut self) -> Result<Vec<CommitFrames>, SourceError> {
         let path = self.capture.path().to_owned();
@@ -172,7 +171,7 @@ impl Follower {
             self.pinned_frames = 0;
             self.release_at = self.release_at.map(|_| 0);
         }
-        let Some(map) = self.capture.wal().and_then(|wal| wal.map.as_ref()) else { return Ok(Vec::new()) };
+        let Some(map) = self.capture.wal_map() else { return Ok(Vec::new()) };
         let mut commits = Vec::new();
         let mut start = self.given;
         let known = map.commits().partition_point(|commit| commit.end <= self.given);
@@ -185,7 +184,7 @@ impl Follower {
 
     /// The pages of a commit, ascending, each with its last frame.
     pub fn pages_of(&self, commit: &CommitFrames) -> Vec<(PageNo, u32)> {
-        let Some(map) = self.capture.wal().and_then(|wal| wal.map.as_ref()) else { return Vec::new() };
+        let Some(map) = self.capture.wal_map() else { return Vec::new() };
         let frames = (commit.start..commit.end).map(|frame| (map.pages()[frame as usize], frame));
         let last: std::collections::BTreeMap<PageNo, u32> = frames.collect();
         last.into_iter().filter(|(page, _)| page.0 <= commit.page_count.0).collect()
@@ -248,7 +247,7 @@ impl Follower {
 
     /// Bytes of committed frames that were not handed out yet.
     pub fn backlog_bytes(&self) -> u64 {
-        let map = self.capture.wal().and_then(|wal| wal.map.as_ref());
+        let map = self.capture.wal_map();
         map.map_or(0, |map| u64::from(map.frame_count() - self.given) * map.header().frame_bytes() as u64)
     }
 

@@ -22,7 +22,7 @@ mod error;
 mod follow;
 mod wal_map;
 
-pub use capture::{Capture, CaptureOptions, PinnedPages};
+pub use capture::{Capture, CaptureOptions, PinnedPages, looks_unchanged};
 pub use changes::{Changes, Tier};
 pub use error::SourceError;
 pub use follow::{CommitFrames, Follower, Trimmed};

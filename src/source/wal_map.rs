@@ -140,8 +140,8 @@ impl WalMap {
     pub fn extend(&mut self, wal: &File, max_frame: u32) -> io::Result<Option<u32>> {
         let mut chain = self.chain;
         let mut pending = Vec::new();
-        let range = self.frame_count()..max_frame;
-        let end = walk(wal, &self.header.clone(), &mut chain, range, |_, frame, chain| {
+        let (header, range) = (self.header, self.frame_count()..max_frame);
+        let end = walk(wal, &header, &mut chain, range, |_, frame, chain| {
             pending.push(frame.page);
             if frame.commit_pages > 0 {
                 self.commit(&mut pending, PageCount(frame.commit_pages), *chain);

@@ -10,6 +10,8 @@ use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use rayon::prelude::*;
+
 use crate::base::id::ImageRoot;
 use crate::base::image_tree::{self, Leaves, NodeHash, UpperTree};
 
@@ -76,12 +78,17 @@ impl PageMap {
         Ok((image_tree::subtree(&leaves) == *expected).then_some(leaves))
     }
 
-    /// The hash of one leaf, if it is known.
-    pub fn leaf(&self, leaf: u32) -> io::Result<Option<NodeHash>> {
-        if leaf >= self.leaves.count() {
-            return Ok(None);
+    /// The hash of one leaf, if it is known and means the same in an image of that `shape`.
+    pub fn known(&self, shape: Leaves, leaf: u32) -> Option<NodeHash> {
+        self.known_block(shape, leaf / BLOCK_LEAVES).get((leaf % BLOCK_LEAVES) as usize).copied()
+    }
+
+    /// The same for a block. One that cannot be read or does not check out is as good as none.
+    pub fn known_block(&self, shape: Leaves, block: u32) -> Vec<NodeHash> {
+        if !self.leaves.comparable(&shape) {
+            return Vec::new();
         }
-        Ok(self.block(leaf / BLOCK_LEAVES)?.map(|leaves| leaves[(leaf % BLOCK_LEAVES) as usize]))
+        self.block(block).ok().flatten().unwrap_or_default()
     }
 
     /// Makes the map that of the image of shape `leaves`, which differs in `changes`, ascending by leaf. Leaves that the image did not have before must be among them.
@@ -167,8 +174,16 @@ impl PageMapBuilder {
         Ok(Self { leaves, file: file.transpose()?, blocks, block: Vec::new() })
     }
 
-    /// Adds leaves.
-    pub fn push(&mut self, hashes: &[NodeHash]) -> io::Result<()> {
+    /// Adds the leaves of the pages that come next; only the last pages of the image may end within a leaf.
+    pub fn push_pages(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let (leaves, first) = (self.leaves, self.leaf_count());
+        let leaf_bytes = leaves.page_size.bytes() * leaves.pages_a_leaf() as usize;
+        let contents = bytes.par_chunks(leaf_bytes).enumerate();
+        let hashes: Vec<NodeHash> = contents.map(|(at, content)| leaves.hash(first + at as u32, content)).collect();
+        self.push(&hashes)
+    }
+
+    fn push(&mut self, hashes: &[NodeHash]) -> io::Result<()> {
         if let Some((_, file)) = &mut self.file {
             file.write_all(hashes.as_flattened())?;
         }
@@ -183,8 +198,7 @@ impl PageMapBuilder {
         Ok(())
     }
 
-    /// How many leaves were added.
-    pub fn leaf_count(&self) -> u32 {
+    fn leaf_count(&self) -> u32 {
         self.blocks.len() as u32 * BLOCK_LEAVES + self.block.len() as u32
     }
 
@@ -271,7 +285,7 @@ mod tests {
         leaves[70 * 32] ^= 1;
         fs::write(&path, &leaves).expect("BUG: it can be written");
         let map = open().expect("BUG: the tree above is intact");
-        let known = |at| map.leaf(at).expect("BUG: it reads").is_some();
+        let known = |at| map.known(shape(200), at).is_some();
         assert!(known(0) && known(199) && !known(64) && !known(70));
         fs::write(folder.path().join(BLOCKS_FILE), [0; 128]).expect("BUG: it can be written");
         assert!(open().is_none());

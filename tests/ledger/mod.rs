@@ -18,7 +18,8 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 pub struct Ledger {
     /// Its file.
     pub database: PathBuf,
-    seed: String,
+    /// Of what the transactions do.
+    pub seed: String,
 }
 
 impl Ledger {
@@ -84,7 +85,8 @@ impl Ledger {
 
 /// A program of `load/`, killed when it is dropped.
 pub struct Load {
-    child: Child,
+    /// The process.
+    pub child: Child,
 }
 
 impl Load {
@@ -115,7 +117,8 @@ impl Drop for Load {
     }
 }
 
-fn program(name: &str) -> Command {
+/// A program of `load/`, to be given arguments.
+pub fn program(name: &str) -> Command {
     let mut command = Command::new("python3");
     command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/load").join(name)).stdin(Stdio::null());
     command
