@@ -3,7 +3,7 @@
 //! The core never asks the machine what time it is: it is handed a [`Clock`], so that tests and
 //! simulations decide. Times inform people; nothing is ordered by them.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
@@ -11,6 +11,15 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct UnixMicros(pub i64);
+
+impl From<SystemTime> for UnixMicros {
+    fn from(time: SystemTime) -> Self {
+        Self(match time.duration_since(UNIX_EPOCH) {
+            Ok(after) => i64::try_from(after.as_micros()).unwrap_or(i64::MAX),
+            Err(before) => i64::try_from(before.duration().as_micros()).map_or(i64::MIN, |micros| -micros),
+        })
+    }
+}
 
 /// Where times come from.
 pub trait Clock: Send + Sync {
@@ -24,11 +33,36 @@ pub struct SystemClock;
 
 impl Clock for SystemClock {
     fn now(&self) -> UnixMicros {
-        let micros = match SystemTime::now().duration_since(UNIX_EPOCH) {
-            Ok(after) => i64::try_from(after.as_micros()).unwrap_or(i64::MAX),
-            Err(before) => i64::try_from(before.duration().as_micros()).map_or(i64::MIN, |m| -m),
-        };
-        UnixMicros(micros)
+        SystemTime::now().into()
+    }
+}
+
+/// How long things take, and waiting. Unlike a [`Clock`] it never goes back and means no date.
+pub trait Timer: Send + Sync {
+    /// Time since some moment that stays the same.
+    fn elapsed(&self) -> Duration;
+
+    /// Waits so long.
+    fn wait(&self, pause: Duration);
+}
+
+/// The machine's own timer.
+#[derive(Clone, Copy, Debug)]
+pub struct SystemTimer(Instant);
+
+impl Default for SystemTimer {
+    fn default() -> Self {
+        Self(Instant::now())
+    }
+}
+
+impl Timer for SystemTimer {
+    fn elapsed(&self) -> Duration {
+        self.0.elapsed()
+    }
+
+    fn wait(&self, pause: Duration) {
+        std::thread::sleep(pause);
     }
 }
 

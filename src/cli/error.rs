@@ -14,6 +14,7 @@ use crate::repo::{Fault, RepositoryError};
 use crate::source::SourceError;
 use crate::sqlite::header::HeaderError;
 use crate::store::StoreError;
+use crate::store::place::PlaceError;
 
 /// Done.
 pub const DONE: u8 = 0;
@@ -145,15 +146,32 @@ fn fault_hint(fault: &Fault) -> Option<String> {
 }
 
 fn store_hint(error: &StoreError) -> Option<String> {
-    let StoreError::Io { source, .. } = error else { return None };
+    let source = match error {
+        StoreError::Io { source, .. } => source,
+        StoreError::GaveUp { source, .. } => return store_hint(source),
+        StoreError::TooFew { .. } => {
+            return Some("a destination that is gone for good is left out: name only the others with -r".into());
+        }
+        StoreError::Conflict { .. } => {
+            return Some("`continuum sync` shows what differs and how to decide".into());
+        }
+        _ => return None,
+    };
     match source.kind() {
         std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
             Some("make room and run the command again; what is stored is intact".into())
         }
         std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem => {
-            Some("the repository's folder must be writable for this user".into())
+            Some("the destination must be writable for this user or these credentials".into())
         }
         _ => None,
+    }
+}
+
+impl From<PlaceError> for CliError {
+    fn from(error: PlaceError) -> Self {
+        let hint = error.hint.clone();
+        Self { error: error.into(), code: USAGE, hint }
     }
 }
 

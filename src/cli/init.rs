@@ -8,7 +8,7 @@ use crate::repo::{self, InitOptions};
 
 use super::error::{CliError, DONE};
 use super::key::{CostArguments, checked_label};
-use super::session::{Session, environment};
+use super::session::Session;
 use super::{output, password};
 
 /// Options of `init`.
@@ -50,15 +50,18 @@ pub fn run(session: &Session, arguments: InitArguments) -> Result<u8, CliError> 
     let cost = arguments.cost.cost();
     let label = checked_label(arguments.label)?;
     let options = InitOptions { suite: Some(suite), label, cost, ..InitOptions::default() };
-    let repository = repo::init(store, &password::first()?, options, environment())?;
+    let repository = repo::init(store, &password::first()?, options, session.environment()?)?;
     let (id, location) = (repository.config().repository, repository.location());
     if session.json() {
         session.print_json(
             "continuum.init/1",
-            json!({ "repository": id.to_string(), "location": location, "cipher": suite.to_string() }),
+            json!({ "repository": id.to_string(), "location": location, "cipher": suite.to_string(), "single_writer": repository.config().single_writer }),
         );
     } else if !session.quiet() {
         output::line(format!("repository {id} is ready at {location}"));
+        if repository.config().single_writer {
+            output::line("WARNING: this destination does not refuse to overwrite. Let only one process at a time write to the repository.");
+        }
         output::line("Keep the password in a second place: without it nobody can restore anything.");
     }
     Ok(DONE)

@@ -18,7 +18,10 @@ mod snapshot;
 mod snapshots;
 mod stats;
 mod status;
+mod store;
+mod sync;
 mod time;
+mod units;
 mod version;
 mod watch;
 
@@ -28,6 +31,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use error::CliError;
 use session::Session;
+use units::Rate;
 
 /// Keeps every committed state of SQLite databases restorable.
 ///
@@ -40,6 +44,8 @@ struct Cli {
     #[command(subcommand)]
     command: Command,
 }
+
+const NETWORK: &str = "Destinations";
 
 const AFTER_HELP: &str = "\
 Password: CONTINUUM_PASSWORD, CONTINUUM_PASSWORD_FILE or CONTINUUM_PASSWORD_COMMAND; else it is asked for.
@@ -56,9 +62,30 @@ Examples:
 /// Options that every command takes.
 #[derive(Clone, Debug, Args)]
 struct GlobalOptions {
-    /// The repository: a folder
+    /// The repository: a folder, s3://, gs://, azblob:// or sftp://; several times for several destinations
     #[arg(short, long, global = true, env = "CONTINUUM_REPOSITORY", value_name = "PLACE")]
-    repository: Option<String>,
+    repository: Vec<String>,
+    /// Of several destinations, how many may fail or be late without holding up a write
+    #[arg(long, global = true, value_name = "N", default_value_t = 1, help_heading = NETWORK)]
+    tolerate: usize,
+    /// Send at most so much a second to each destination, e.g. 10MiB/s
+    #[arg(long, global = true, value_name = "RATE", value_parser = units::rate, help_heading = NETWORK)]
+    limit_upload: Option<Rate>,
+    /// Fetch at most so much a second from each destination
+    #[arg(long, global = true, value_name = "RATE", value_parser = units::rate, help_heading = NETWORK)]
+    limit_download: Option<Rate>,
+    /// Requests at a time to each destination [0: no bound]
+    #[arg(long, global = true, value_name = "N", default_value_t = 0, hide_default_value = true, help_heading = NETWORK)]
+    limit_requests: usize,
+    /// How long a small request may take, in seconds; one with many bytes may take longer
+    #[arg(long, global = true, value_name = "SECONDS", default_value_t = 30, value_parser = 1..=3600, help_heading = NETWORK)]
+    timeout: u64,
+    /// How long to try again what fails for now, in seconds
+    #[arg(long, global = true, value_name = "SECONDS", default_value_t = 60, help_heading = NETWORK)]
+    retry_for: u64,
+    /// Keep no copies of index and timelines in $XDG_CACHE_HOME/continuum
+    #[arg(long, global = true, help_heading = NETWORK)]
+    no_cache: bool,
     /// Print one JSON document instead of text; its shape is documented in format-spec/json.md
     #[arg(long, global = true)]
     json: bool,
@@ -92,6 +119,13 @@ enum Command {
     Check(check::CheckArguments),
     /// Count what the repository holds
     Stats,
+    /// Compare the destinations and make each of them whole
+    Sync(sync::SyncArguments),
+    /// Show the destinations: whether they answer, how fast, and what each lacks
+    Destinations,
+    /// Find out what a destination can do
+    #[command(subcommand)]
+    Store(store::StoreCommand),
     /// Manage the passwords that open the repository
     #[command(subcommand)]
     Key(key::KeyCommand),
@@ -136,20 +170,29 @@ fn usage(error: &clap::Error) -> ExitCode {
 
 fn run(cli: Cli) -> Result<u8, CliError> {
     let session = Session::new(cli.global)?;
-    match cli.command {
-        Command::Init(arguments) => init::run(&session, arguments),
-        Command::Snapshot(arguments) => snapshot::run(&session, arguments),
-        Command::Watch(arguments) => watch::run(&session, &arguments),
-        Command::Status => status::run(&session),
-        Command::Snapshots(arguments) => snapshots::run(&session, arguments),
-        Command::Log(arguments) => log::run(&session, &arguments),
-        Command::Restore(arguments) => restore::run(&session, arguments),
-        Command::Compact(arguments) => compact::run(&session, &arguments),
-        Command::Check(arguments) => check::run(&session, arguments),
-        Command::Stats => stats::run(&session),
-        Command::Key(command) => key::run(&session, command),
-        Command::Demo(arguments) => demo::run(&session, arguments),
-        Command::Version => version::run(&session),
+    let done = dispatch(&session, cli.command);
+    session.finish();
+    done
+}
+
+fn dispatch(session: &Session, command: Command) -> Result<u8, CliError> {
+    match command {
+        Command::Init(arguments) => init::run(session, arguments),
+        Command::Snapshot(arguments) => snapshot::run(session, arguments),
+        Command::Watch(arguments) => watch::run(session, &arguments),
+        Command::Status => status::run(session),
+        Command::Snapshots(arguments) => snapshots::run(session, arguments),
+        Command::Log(arguments) => log::run(session, &arguments),
+        Command::Restore(arguments) => restore::run(session, arguments),
+        Command::Compact(arguments) => compact::run(session, &arguments),
+        Command::Check(arguments) => check::run(session, arguments),
+        Command::Stats => stats::run(session),
+        Command::Sync(arguments) => sync::run(session, &arguments),
+        Command::Destinations => sync::destinations(session),
+        Command::Store(command) => store::run(session, &command),
+        Command::Key(command) => key::run(session, command),
+        Command::Demo(arguments) => demo::run(session, arguments),
+        Command::Version => version::run(session),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "continuum", &mut script);

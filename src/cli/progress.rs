@@ -64,6 +64,8 @@ fn title(phase: Phase) -> &'static str {
         Phase::Restore => "restoring",
         Phase::Prove => "proving",
         Phase::CheckData => "checking data",
+        Phase::Compare => "comparing",
+        Phase::Copy => "copying",
     }
 }
 

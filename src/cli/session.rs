@@ -1,16 +1,22 @@
 //! What a command runs with: global options, the destination, the environment that the core is handed.
 
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::Instant;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value};
 
 use crate::base::clock::SystemClock;
 use crate::base::entropy::OsEntropy;
+use crate::monitor::{Event, Monitor};
 use crate::repo::{self, Environment, Repository};
 use crate::store::Store;
-use crate::store::local::LocalStore;
+use crate::store::around::cache::Cache;
+use crate::store::around::limit::Limits;
+use crate::store::around::meter::{Counts, Meter};
+use crate::store::connect::{Connected, Reach, Use, connect_all};
+use crate::store::place::Place;
+use crate::store::replicas::Standing;
 use crate::store::state::LocalState;
 
 use super::GlobalOptions;
@@ -18,13 +24,16 @@ use super::error::CliError;
 use super::progress::{self, TerminalMonitor, Verbosity};
 use super::{output, password};
 
-/// Packs are sealed and written by this many threads beside the ones that compress.
-const UPLOAD_THREADS: usize = 2;
+/// Packs are sealed and written by this many threads beside the ones that compress, to a folder and over a network.
+const UPLOAD_THREADS: (usize, usize) = (2, 4);
 
 /// See the module documentation.
 pub struct Session {
     options: GlobalOptions,
     started: Instant,
+    monitor: Arc<TerminalMonitor>,
+    connected: OnceLock<Connected>,
+    opened: OnceLock<Repository>,
 }
 
 impl Session {
@@ -32,7 +41,12 @@ impl Session {
     pub fn new(options: GlobalOptions) -> Result<Self, CliError> {
         let caught = progress::catch_signals();
         caught.map_err(|error| CliError::failed(format!("cannot catch signals: {error}")))?;
-        Ok(Self { options, started: Instant::now() })
+        let monitor = Arc::new(TerminalMonitor::new(match &options {
+            GlobalOptions { quiet: true, .. } | GlobalOptions { json: true, .. } => Verbosity::Quiet,
+            GlobalOptions { verbose: true, .. } => Verbosity::Verbose,
+            _ => Verbosity::Normal,
+        }));
+        Ok(Self { options, started: Instant::now(), monitor, connected: OnceLock::new(), opened: OnceLock::new() })
     }
 
     /// Seconds since the command began.
@@ -61,41 +75,115 @@ impl Session {
     }
 
     /// Shows progress as the options say.
-    pub fn monitor(&self) -> TerminalMonitor {
-        TerminalMonitor::new(match &self.options {
-            GlobalOptions { quiet: true, .. } | GlobalOptions { json: true, .. } => Verbosity::Quiet,
-            GlobalOptions { verbose: true, .. } => Verbosity::Verbose,
-            _ => Verbosity::Normal,
-        })
+    pub fn monitor(&self) -> Arc<TerminalMonitor> {
+        Arc::clone(&self.monitor)
+    }
+
+    /// The places of the repository.
+    pub fn places(&self) -> Result<Vec<Place>, CliError> {
+        let places = &self.options.repository;
+        if places.is_empty() {
+            return Err(CliError::usage("no repository named").with_hint("use -r PLACE or set CONTINUUM_REPOSITORY"));
+        }
+        let places = places.iter().map(|place| Ok(Place::parse(place)?)).collect::<Result<Vec<_>, CliError>>()?;
+        if let Some((_, twice)) = places.iter().enumerate().find(|(at, place)| places[..*at].contains(place)) {
+            return Err(CliError::usage(format!("{twice} is named twice")));
+        }
+        Ok(places)
     }
 
     /// Where the repository is.
     pub fn store(&self) -> Result<Arc<dyn Store>, CliError> {
-        let Some(place) = &self.options.repository else {
-            return Err(CliError::usage("no repository named").with_hint("use -r PLACE or set CONTINUUM_REPOSITORY"));
-        };
-        let path = match place.split_once("://") {
-            None => place.as_str(),
-            Some(("file", path)) => path,
-            Some((scheme, _)) => {
-                return Err(CliError::usage(format!(
-                    "{place}: destinations of the kind {scheme:?} are not supported; name a folder"
-                )));
-            }
-        };
-        if path.is_empty() {
-            return Err(CliError::usage("the repository's name is empty"));
+        Ok(Arc::clone(&self.connected()?.store))
+    }
+
+    /// The destinations.
+    pub fn connected(&self) -> Result<&Connected, CliError> {
+        if self.connected.get().is_none() {
+            let connected = self.connect(&self.places()?)?;
+            let _ = self.connected.set(connected);
         }
-        Ok(Arc::new(LocalStore::new(PathBuf::from(path))))
+        Ok(self.connected.get().expect("BUG: it was set"))
+    }
+
+    /// Connects to places, as the options say.
+    pub fn connect(&self, places: &[Place]) -> Result<Connected, CliError> {
+        let GlobalOptions { timeout, retry_for, tolerate, limit_upload, limit_download, limit_requests, .. } =
+            self.options;
+        let options = Use {
+            reach: Reach { timeout: Duration::from_secs(timeout), variable: &|name| std::env::var(name).ok() },
+            retry: Duration::from_secs(retry_for),
+            tolerate,
+            limits: Limits {
+                upload_bytes_a_second: limit_upload.map_or(0, |rate| rate.0),
+                download_bytes_a_second: limit_download.map_or(0, |rate| rate.0),
+                requests: limit_requests,
+            },
+            state: xdg_folder("XDG_STATE_HOME", ".local/state"),
+            monitor: Arc::clone(&self.monitor) as _,
+        };
+        connect_all(places, options).map_err(|error| CliError::failed(error.to_string()))
     }
 
     /// The repository, opened with its password.
     pub fn open(&self) -> Result<Repository, CliError> {
-        let store = self.store()?;
+        let mut store = self.store()?;
         // A place that holds no repository is said before a password is asked for.
-        repo::require_config(&*store)?;
-        Ok(repo::open(store, &password::current()?, environment())?)
+        let id = repo::require_config(&*store)?;
+        let cache = xdg_folder("XDG_CACHE_HOME", ".cache").filter(|_| !self.options.no_cache && store.concurrency() > 0);
+        if let Some(cache) = cache {
+            store = Arc::new(Cache::new(store, cache.join(id.to_string())));
+        }
+        let repository = repo::open(store, &password::current()?, self.environment()?)?;
+        if repository.config().single_writer {
+            self.monitor.event(Event::Notice(SINGLE_WRITER.into()));
+        }
+        let _ = self.opened.set(repository.clone());
+        Ok(repository)
     }
+
+    /// The machine's clock, entropy and state, and threads that fit the destinations.
+    pub fn environment(&self) -> Result<Environment, CliError> {
+        let remote = self.connected()?.store.concurrency() > 0;
+        let upload_threads = if remote { UPLOAD_THREADS.1 } else { UPLOAD_THREADS.0 };
+        Ok(Environment { upload_threads, ..environment() })
+    }
+
+    /// What is to be done and said when the command has done its part: destinations that are behind get another chance, and copies that were found damaged are named.
+    pub fn finish(&self) {
+        let Some(connected) = self.connected.get() else { return };
+        if let Some(replicas) = &connected.replicas {
+            replicas.catch_up();
+            for standing in replicas.standings().into_iter().filter(|standing| standing.owed > 0) {
+                let Standing { location, owed, .. } = standing;
+                let owed = output::plural(owed as u64, "object");
+                let text = format!("{location} lacks {owed}; it is brought up to date once it answers, or by `continuum sync`");
+                self.monitor.event(Event::Notice(text));
+            }
+        }
+        for (location, name) in self.opened.get().map(|opened| opened.damaged_copies().list()).unwrap_or_default() {
+            let text = format!("{location}: {name} is damaged, another destination's copy is good; `continuum sync` mends it");
+            self.monitor.event(Event::Notice(text));
+        }
+        if self.options.verbose {
+            for meter in &connected.meters {
+                eprintln!("{}", describe_counts(meter));
+            }
+        }
+    }
+}
+
+const SINGLE_WRITER: &str =
+    "this destination cannot refuse to overwrite: let only one process at a time write to the repository";
+
+fn describe_counts(meter: &Meter) -> String {
+    let Counts { creates, reads, lists, deletes, uploaded_bytes, downloaded_bytes } = meter.counts();
+    format!(
+        "{}: {creates} PUT ({}), {reads} GET ({}), {lists} LIST, {deletes} DELETE",
+        meter.location(),
+        output::bytes(uploaded_bytes),
+        output::bytes(downloaded_bytes),
+    )
 }
 
 /// The machine's clock, entropy and state.
@@ -103,8 +191,8 @@ pub fn environment() -> Environment {
     Environment {
         clock: Arc::new(SystemClock),
         entropy: Arc::new(OsEntropy),
-        state: state_folder().map(LocalState::new),
-        upload_threads: UPLOAD_THREADS,
+        state: xdg_folder("XDG_STATE_HOME", ".local/state").map(LocalState::new),
+        upload_threads: UPLOAD_THREADS.0,
     }
 }
 
@@ -113,9 +201,9 @@ pub fn host() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
-/// `$XDG_STATE_HOME/continuum`, or `~/.local/state/continuum` (XDG Base Directory Specification 0.8; relative paths do not count).
-fn state_folder() -> Option<PathBuf> {
+/// `continuum` in a folder of the XDG Base Directory Specification 0.8: named by a variable, or else under the home. Relative paths do not count.
+pub fn xdg_folder(variable: &str, under_home: &str) -> Option<PathBuf> {
     let absolute = |variable: &str| std::env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute());
-    let base = absolute("XDG_STATE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".local/state")));
+    let base = absolute(variable).or_else(|| absolute("HOME").map(|home| home.join(under_home)));
     base.map(|base| base.join("continuum"))
 }

@@ -29,6 +29,8 @@ pub struct Config {
     pub public_key: [u8; 32],
     /// How images are cut.
     pub cutter: CutterSizes,
+    /// Whether the store may overwrite what exists, so that only one may write at a time.
+    pub single_writer: bool,
 }
 
 /// A config that parses; nobody has vouched for it yet.
@@ -58,6 +60,8 @@ struct WireBody {
     #[serde(with = "serde_bytes")]
     public_key: [u8; 32],
     cutter: WireCutter,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    single_writer: Option<bool>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -79,6 +83,7 @@ impl Config {
             suite: self.suite.code().into(),
             public_key: self.public_key,
             cutter: WireCutter { minimum, average, maximum },
+            single_writer: self.single_writer.then_some(true),
         });
         let mac = keys.config_mac(&body);
         object::plain(ObjectType::Config, NOT_ENCRYPTED, &cbor::encode(&WireConfig { body, mac }))
@@ -103,6 +108,7 @@ impl UntrustedConfig {
         let cutter = CutterSizes { minimum, average, maximum };
         ensure(cutter.is_valid(), "cutter sizes outside the limits")?;
         ensure(wire.epoch == 1, "epoch other than 1")?;
+        ensure(wire.single_writer != Some(false), "single_writer other than true")?;
         let config = Config {
             repository: wire.repository,
             created: wire.created,
@@ -110,6 +116,7 @@ impl UntrustedConfig {
             suite: object::suite(u8::try_from(wire.suite).unwrap_or(u8::MAX))?,
             public_key: wire.public_key,
             cutter,
+            single_writer: wire.single_writer.is_some(),
         };
         Ok(Self { config, body, mac })
     }
@@ -141,6 +148,7 @@ mod tests {
             suite: Suite::ChaCha20Poly1305,
             public_key: keys.public().to_bytes(),
             cutter: CutterSizes::default(),
+            single_writer: true,
         };
         let parse = |config: &Config| UntrustedConfig::parse(&config.to_object(&keys));
         assert_eq!(parse(&config).and_then(|c| c.verify(&keys)), Ok(config.clone()));

@@ -28,6 +28,8 @@ pub enum Folder {
     Journals,
     /// One writer's journal.
     Journal(WriterId),
+    /// What is left of finding out what the store can do.
+    Probes,
 }
 
 impl ObjectName {
@@ -60,6 +62,16 @@ impl ObjectName {
     /// An object of a journal.
     pub fn journal(writer: WriterId, sequence: u64) -> Self {
         Self(format!("journal/{writer}/{sequence:016x}"))
+    }
+
+    /// An object that is made and deleted to find out what a store can do.
+    pub fn probe(random: WriterId) -> Self {
+        Self(format!("probe/{random}"))
+    }
+
+    /// Whether it is one of those.
+    pub fn is_probe(&self) -> bool {
+        self.0.starts_with("probe/")
     }
 
     /// A name as a store lists it.
@@ -120,6 +132,7 @@ impl Folder {
             Self::Timeline(database) => format!("timelines/{database}/"),
             Self::Journals => "journal/".into(),
             Self::Journal(writer) => format!("journal/{writer}/"),
+            Self::Probes => "probe/".into(),
         }
     }
 }

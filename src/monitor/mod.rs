@@ -3,6 +3,8 @@
 //! The core never prints. A [`Monitor`] also carries the wish to stop the other way: long loops ask
 //! [`Monitor::is_cancelled`] and end cleanly with [`Cancelled`].
 
+use std::sync::Arc;
+
 /// What is being done, for a progress bar or a log line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
@@ -16,6 +18,10 @@ pub enum Phase {
     Prove,
     /// Packs are read and their chunks opened.
     CheckData,
+    /// Destinations are compared.
+    Compare,
+    /// Objects are copied from one destination to another.
+    Copy,
 }
 
 /// What happened.
@@ -44,6 +50,16 @@ pub trait Monitor: Send + Sync {
     /// Whether the user wants the work to stop.
     fn is_cancelled(&self) -> bool {
         false
+    }
+}
+
+impl<M: Monitor + ?Sized> Monitor for Arc<M> {
+    fn event(&self, event: Event) {
+        (**self).event(event);
+    }
+
+    fn is_cancelled(&self) -> bool {
+        (**self).is_cancelled()
     }
 }
 

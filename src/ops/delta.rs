@@ -53,6 +53,13 @@ pub enum SnapshotError {
     Repository(#[from] RepositoryError),
 }
 
+impl SnapshotError {
+    /// Whether a chunk was not to be found.
+    pub fn misses_chunk(&self) -> bool {
+        matches!(self, Self::Repository(error) if error.misses_chunk())
+    }
+}
+
 impl From<ImageError<SourceError>> for SnapshotError {
     fn from(error: ImageError<SourceError>) -> Self {
         match error {

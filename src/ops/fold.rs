@@ -2,11 +2,11 @@
 
 use crate::base::id::ObjectHash;
 use crate::format::delta::StepPart;
-use crate::format::manifest::{Manifest, Strategy};
+use crate::format::manifest::{Layer, Manifest, Strategy};
 use crate::format::timeline::Event;
 use crate::monitor::{self, Monitor};
 use crate::repo::chunk_reader::ChunkReader;
-use crate::repo::chunk_writer::{ChunkWriter, EncodeOptions};
+use crate::repo::chunk_writer::{ChunkWriter, EncodeOptions, Written};
 use crate::repo::delta_writer::{deltas_to_fold, fold_newest, write_steps};
 use crate::repo::index::Index;
 use crate::repo::journal::Journals;
@@ -37,16 +37,18 @@ pub fn fold_steps(
     let &Fold { repository, name, encode, monitor } = fold;
     let (base_id, base) = base;
     let last = steps.last().expect("BUG: nothing is not folded").state;
-    let index = Index::load_reporting(repository, monitor)?;
-    let mut writer = ChunkWriter::new(repository, &index, encode);
-    let mut layers = base.layers.clone();
-    let count = deltas_to_fold(&layers);
-    if count > 0 {
-        let reader = ChunkReader::new(repository, &index);
-        layers = fold_newest(&reader, &mut writer, &State::of_snapshot(base_id, base), count, monitor)?;
-    }
-    layers.push(write_steps(&mut writer, steps)?);
-    let written = writer.finish()?;
+    let mut attempt = |index: Index| -> Result<(Vec<Layer>, Written), RepositoryError> {
+        let mut writer = ChunkWriter::new(repository, &index, encode);
+        let mut layers = base.layers.clone();
+        let count = deltas_to_fold(&layers);
+        if count > 0 {
+            let reader = ChunkReader::new(repository, &index);
+            layers = fold_newest(&reader, &mut writer, &State::of_snapshot(base_id, base), count, monitor)?;
+        }
+        layers.push(write_steps(&mut writer, steps)?);
+        Ok((layers, writer.finish()?))
+    };
+    let (layers, written) = Index::with(repository, true, monitor, RepositoryError::misses_chunk, &mut attempt)?;
     let manifest = Manifest {
         strategy: Strategy::Continuous,
         tags: Vec::new(),

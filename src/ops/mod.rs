@@ -9,3 +9,4 @@ pub mod restore;
 pub mod snapshot;
 pub mod snapshots;
 pub mod stats;
+pub mod sync;

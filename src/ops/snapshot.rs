@@ -117,14 +117,17 @@ pub fn snapshot_pinned(
     let encode = EncodeOptions { compression: options.compression, verify: options.verify };
     let fold = Fold { repository, name: &options.name, encode, monitor };
     adopt(&fold, &mut timeline, memory, options.take_over)?;
-    let index = Index::load_reporting(repository, monitor).map_err(RepositoryError::from)?;
-    let reader = ChunkReader::new(repository, &index);
-    let mut writer = ChunkWriter::new(repository, &index, encode);
     let captured = repository.environment().clock.now();
-    let plan =
-        Plan { repository, reader: &reader, timeline: &timeline, memory, choice: options.choice, captured, monitor };
-    let stored = store(&plan, &mut writer, capture)?;
-    let written = writer.finish()?;
+    let follows = options.choice != Choice::Full && memory.is_some_and(|memory| memory.load().is_some());
+    let mut attempt = |index: Index| -> Result<(Stored, Written), SnapshotError> {
+        let reader = ChunkReader::new(repository, &index);
+        let mut writer = ChunkWriter::new(repository, &index, encode);
+        let (choice, reader, timeline) = (options.choice, &reader, &timeline);
+        let plan = Plan { repository, reader, timeline, memory, choice, captured, monitor };
+        let stored = store(&plan, &mut writer, capture)?;
+        Ok((stored, writer.finish()?))
+    };
+    let (stored, written) = Index::with(repository, follows, monitor, SnapshotError::misses_chunk, &mut attempt)?;
     append(repository, capture, timeline, stored, written, captured, memory, options)
 }
 

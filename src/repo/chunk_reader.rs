@@ -9,6 +9,7 @@ use crate::base::id::{ChunkId, ObjectHash};
 use crate::format::name::ObjectName;
 use crate::format::pack::{PACK_HEADER_BYTES, PackReader};
 
+use super::copies::read_part;
 use super::index::{Index, Place};
 use super::{Fault, Repository};
 
@@ -54,8 +55,8 @@ impl<'r> ChunkReader<'r> {
         let name = ObjectName::pack(place.pack.name);
         let start = u64::from(place.chunk.offset);
         let range = start..start + u64::from(place.chunk.length);
-        let mut sealed = self.repository.store().read_range(&name, range).map_err(Fault::unreadable(&name))?;
-        self.open(place, &mut sealed)
+        let Repository { store, damaged, .. } = self.repository;
+        read_part(&**store, damaged, &name, range, |mut sealed| self.open(place, &mut sealed))
     }
 
     /// Decodes the sealed bytes of a chunk.
@@ -74,10 +75,10 @@ impl<'r> ChunkReader<'r> {
             return Ok(Arc::clone(pack));
         }
         let name = ObjectName::pack(hash);
-        let head =
-            self.repository.store().read_range(&name, 0..PACK_HEADER_BYTES as u64).map_err(Fault::unreadable(&name))?;
-        let context = self.repository.config().seal_context();
-        let pack = PackReader::open(&head, &context, self.repository.keys()).map_err(Fault::object(&name))?;
+        let Repository { store, damaged, config, keys, .. } = self.repository;
+        let pack = read_part(&**store, damaged, &name, 0..PACK_HEADER_BYTES as u64, |head| {
+            PackReader::open(&head, &config.seal_context(), keys).map_err(Fault::object(&name))
+        })?;
         let pack = Arc::new(pack);
         let mut open = self.open_packs();
         if open.len() >= MAX_OPEN_PACKS {

@@ -90,6 +90,13 @@ pub enum RepositoryError {
     Unfaithful(ChunkId),
 }
 
+impl RepositoryError {
+    /// Whether a chunk was not to be found.
+    pub fn misses_chunk(&self) -> bool {
+        matches!(self, Self::Fault(Fault::MissingChunk { .. }))
+    }
+}
+
 /// Why something was not stored: the source or the repository failed.
 #[derive(Debug)]
 pub enum ImageError<E> {

@@ -8,9 +8,11 @@ use crate::format::name::{Folder, ObjectName};
 use crate::format::object::MAX_SEALED_BYTES;
 use crate::format::pack::PackedChunk;
 use crate::monitor::Monitor;
-use crate::store::StoreError;
+use crate::store::lane::concurrently;
+use crate::store::{Listed, StoreError};
 
-use super::{Fault, Repository};
+use super::copies::read_whole;
+use super::{Fault, Repository, RepositoryError};
 
 /// Where a chunk stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,15 +40,50 @@ struct Entry {
 impl Index {
     /// Reads all segments. A segment that cannot be used is a fault; the rest serves.
     pub fn load(repository: &Repository) -> Result<(Self, Vec<Fault>), StoreError> {
+        Ok(Self::of(repository, repository.store().list(Folder::Index)?))
+    }
+
+    /// Reads the segments that this client remembers, without asking which there are; all of them where asking costs nothing. Chunks of others may be missing.
+    pub fn load_remembered(repository: &Repository) -> Result<(Self, Vec<Fault>), StoreError> {
+        match repository.store().remembered(Folder::Index) {
+            Some(listed) => Ok(Self::of(repository, listed)),
+            None => Self::load(repository),
+        }
+    }
+
+    /// Does something with the index: if `follows`, with what this client remembers of it, without asking what there is; and only if a chunk is missing there, with all
+    /// of it.
+    pub fn with<T, E: From<RepositoryError>>(
+        repository: &Repository,
+        follows: bool,
+        monitor: &dyn Monitor,
+        misses_chunk: fn(&E) -> bool,
+        attempt: &mut dyn FnMut(Self) -> Result<T, E>,
+    ) -> Result<T, E> {
+        if follows {
+            let (index, faults) = Self::load_remembered(repository).map_err(RepositoryError::from)?;
+            if faults.is_empty() {
+                match attempt(index) {
+                    Err(error) if misses_chunk(&error) => {}
+                    done => return done,
+                }
+            }
+        }
+        attempt(Self::load_reporting(repository, monitor).map_err(RepositoryError::from)?)
+    }
+
+    fn of(repository: &Repository, segments: Vec<Listed>) -> (Self, Vec<Fault>) {
+        // In order, so that the same repository gives the same index; side by side, for each costs a round trip.
+        let read = |listed: &Listed| read_segment(repository, &listed.name);
         let (mut index, mut faults) = (Self::default(), Vec::new());
-        for listed in repository.store().list(Folder::Index)? {
-            match read_segment(repository, &listed.name) {
+        for segment in concurrently(repository.store().concurrency(), &segments, read) {
+            match segment {
                 Ok(segment) => index.add(segment),
                 Err(fault) => faults.push(fault),
             }
         }
         index.entries.sort_unstable_by_key(|entry| (entry.chunk.id, entry.pack));
-        Ok((index, faults))
+        (index, faults)
     }
 
     /// Reads all segments and reports those that cannot be used as notices.
@@ -93,11 +130,12 @@ impl Index {
 
 fn read_segment(repository: &Repository, name: &ObjectName) -> Result<IndexSegment, Fault> {
     let hash = name.hash().ok_or_else(|| Fault::ForeignName { name: name.clone() })?;
-    let object = repository.store().read(name, MAX_SEALED_BYTES as u64).map_err(Fault::unreadable(name))?;
-    let found = ObjectHash::of(&object);
-    if found != hash {
-        return Err(Fault::WrongHash { name: name.clone(), found });
-    }
-    let context = repository.config().seal_context();
-    IndexSegment::open(&object, &context, &repository.keys().index).map_err(Fault::object(name))
+    let Repository { store, damaged, config, keys, .. } = repository;
+    read_whole(&**store, damaged, name, MAX_SEALED_BYTES, |object| {
+        let found = ObjectHash::of(&object);
+        if found != hash {
+            return Err(Fault::WrongHash { name: name.clone(), found });
+        }
+        IndexSegment::open(&object, &config.seal_context(), &keys.index).map_err(Fault::object(name))
+    })
 }

@@ -15,7 +15,9 @@ use crate::format::manifest::Manifest;
 use crate::format::name::{Folder, ObjectName};
 use crate::format::object::MAX_SEALED_BYTES;
 use crate::store::StoreError;
+use crate::store::lane::concurrently;
 
+use super::copies::read_whole;
 use super::{Fault, Repository};
 
 /// All journals of a repository.
@@ -31,8 +33,10 @@ impl Journals {
     /// Reads all journals, and says what is wrong with them.
     pub fn load(repository: &Repository) -> Result<(Self, Vec<Fault>), StoreError> {
         let (mut journals, mut faults) = (Self::default(), Vec::new());
-        for listed in repository.store().list(Folder::Journals)? {
-            match read(repository, &listed.name) {
+        let listed = repository.store().list(Folder::Journals)?;
+        let objects = concurrently(repository.store().concurrency(), &listed, |listed| read(repository, &listed.name));
+        for (listed, object) in listed.into_iter().zip(objects) {
+            match object {
                 Ok(Some(object)) => journals.add(listed.name, object),
                 // Folded and deleted since it was listed: the timeline has it, or the next reading will.
                 Ok(None) => {}
@@ -79,13 +83,14 @@ impl Journals {
 
 fn read(repository: &Repository, name: &ObjectName) -> Result<Option<JournalObject>, Fault> {
     let (writer, sequence) = name.journal_position().ok_or_else(|| Fault::ForeignName { name: name.clone() })?;
-    let object = match repository.store().read(name, MAX_SEALED_BYTES as u64) {
-        Err(StoreError::NotFound { .. }) => return Ok(None),
-        read => read.map_err(Fault::unreadable(name))?,
-    };
-    let context = repository.config().seal_context();
-    let opened = JournalObject::open(&object, writer, sequence, &context, repository.keys());
-    opened.map(Some).map_err(Fault::object(name))
+    let Repository { store, damaged, config, keys, .. } = repository;
+    let read = read_whole(&**store, damaged, name, MAX_SEALED_BYTES, |object| {
+        JournalObject::open(&object, writer, sequence, &config.seal_context(), keys).map_err(Fault::object(name))
+    });
+    match read {
+        Err(Fault::Unreadable { source: StoreError::NotFound { .. }, .. }) => Ok(None),
+        read => read.map(Some),
+    }
 }
 
 /// A journal object, sealed under its name.

@@ -13,6 +13,7 @@
 
 pub mod chunk_reader;
 pub mod chunk_writer;
+pub mod copies;
 pub mod delta_writer;
 mod error;
 pub mod image_reader;
@@ -34,6 +35,7 @@ use crate::format::config::Config;
 use crate::store::Store;
 use crate::store::state::LocalState;
 
+use copies::DamagedCopies;
 pub use error::{Fault, ImageError, RepositoryError};
 pub use open::{InitOptions, add_password, init, key_slots, open, remove_slot, require_config, require_no_config};
 
@@ -60,6 +62,7 @@ pub struct Repository {
     config: Config,
     keys: Arc<Keyring>,
     environment: Environment,
+    damaged: DamagedCopies,
 }
 
 impl Repository {
@@ -81,6 +84,11 @@ impl Repository {
     /// Its keys.
     pub fn keys(&self) -> &Keyring {
         &self.keys
+    }
+
+    /// Copies that were found damaged where others were good.
+    pub fn damaged_copies(&self) -> &DamagedCopies {
+        &self.damaged
     }
 
     /// What the edge handed in.

@@ -14,8 +14,13 @@ use crate::format::config::{Config, UntrustedConfig};
 use crate::format::key_slot::{KeySlot, SlotError, SlotOptions};
 use crate::format::name::{Folder, ObjectName};
 use crate::format::object::MAX_PLAIN_BYTES;
+use crate::store::around::single_writer::SingleWriter;
+use crate::store::lane::concurrently;
+use crate::store::probe::creates_exclusively;
+use crate::store::state::LocalState;
 use crate::store::{Creation, Store, StoreError};
 
+use super::copies::{DamagedCopies, read_whole};
 use super::{Environment, Fault, Repository, RepositoryError};
 
 /// How to make a repository.
@@ -40,6 +45,7 @@ pub fn init(
     environment: Environment,
 ) -> Result<Repository, RepositoryError> {
     require_no_config(&*store)?;
+    let single_writer = !creates_exclusively(&*store, &*environment.entropy)?;
     let keys = Keyring::new(SecretKey::generate(&*environment.entropy));
     let config = Config {
         repository: RepositoryId(environment.entropy.bytes()),
@@ -48,8 +54,11 @@ pub fn init(
         suite: options.suite.unwrap_or(Suite::Aes256Gcm),
         public_key: keys.public().to_bytes(),
         cutter: options.cutter,
+        single_writer,
     };
-    let repository = Repository { store: Arc::clone(&store), config, keys: Arc::new(keys), environment };
+    let store = guarded(store, &config);
+    let damaged = DamagedCopies::default();
+    let repository = Repository { store: Arc::clone(&store), config, keys: Arc::new(keys), environment, damaged };
     let slot = add_password(&repository, password, options.label, options.cost)?;
     let object = repository.config.to_object(&repository.keys);
     match store.create(&ObjectName::config(), &object)? {
@@ -61,9 +70,14 @@ pub fn init(
     }
 }
 
-/// Fails unless there is a repository. Needs no key.
-pub fn require_config(store: &dyn Store) -> Result<(), RepositoryError> {
-    read_config(store).map(|_| ())
+/// A store that may overwrite is looked at before each creation.
+fn guarded(store: Arc<dyn Store>, config: &Config) -> Arc<dyn Store> {
+    if config.single_writer { Arc::new(SingleWriter::new(store)) } else { store }
+}
+
+/// The identity of the repository that is there; fails if there is none. Needs no key, and nobody has vouched for it yet.
+pub fn require_config(store: &dyn Store) -> Result<RepositoryId, RepositoryError> {
+    read_config(store).map(|config| config.repository())
 }
 
 /// Fails if there is a repository already.
@@ -82,27 +96,71 @@ pub fn open(
     environment: Environment,
 ) -> Result<Repository, RepositoryError> {
     let untrusted = read_config(&*store)?;
-    let root = unlock(&*store, untrusted.repository(), password)?;
+    let root = unlock(&*store, untrusted.repository(), password, environment.state.as_ref())?;
     let keys = Keyring::new(root);
     let config = untrusted.verify(&keys).map_err(Fault::object(&ObjectName::config()))?;
-    Ok(Repository { store, config, keys: Arc::new(keys), environment })
+    let store = guarded(store, &config);
+    Ok(Repository { store, config, keys: Arc::new(keys), environment, damaged: DamagedCopies::default() })
 }
 
 fn read_config(store: &dyn Store) -> Result<UntrustedConfig, RepositoryError> {
     let name = ObjectName::config();
-    let object = store.read(&name, MAX_PLAIN_BYTES as u64).map_err(|error| match error {
-        StoreError::NotFound { .. } => RepositoryError::NotARepository { location: store.location() },
-        error => error.into(),
-    })?;
+    let read = |store: &dyn Store| store.read(&name, MAX_PLAIN_BYTES as u64);
+    let object = match read(store) {
+        Err(StoreError::NotFound { .. }) => {
+            return Err(RepositoryError::NotARepository { location: store.location() });
+        }
+        read => read?,
+    };
+    // Destinations of different repositories must not be mixed.
+    let copies = store.copies();
+    let others = concurrently(copies.len(), &copies, |copy| (copy.location(), read(&**copy)));
+    let first = others.iter().find(|(_, copy)| copy.as_ref().is_ok_and(|copy| *copy == object));
+    let other = others.iter().find(|(_, copy)| copy.as_ref().is_ok_and(|copy| *copy != object));
+    if let (Some((first, _)), Some((second, _))) = (first, other) {
+        return Err(StoreError::Conflict { name, first: first.clone(), second: second.clone() }.into());
+    }
     Ok(UntrustedConfig::parse(&object).map_err(Fault::object(&name))?)
 }
 
-/// Tries all slots. One that is damaged does not keep another from opening; if none opens, damage is reported before a wrong password.
-fn unlock(store: &dyn Store, repository: RepositoryId, password: &SecretString) -> Result<SecretKey, RepositoryError> {
+/// The slot that opened last on this client, which saves listing them, then all slots.
+fn unlock(
+    store: &dyn Store,
+    repository: RepositoryId,
+    password: &SecretString,
+    state: Option<&LocalState>,
+) -> Result<SecretKey, RepositoryError> {
+    let memory = format!("{repository}/slot");
+    let last = state.and_then(|state| state.read(&memory).ok()?).and_then(|slot| String::from_utf8(slot).ok());
+    let last = last.and_then(|slot| slot.trim().parse().ok()).map(ObjectName::key_slot);
+    if let Some(name) = &last
+        && let Ok(slot) = read_slot(store, name)
+        && let Ok(root) = slot.open(repository, password)
+    {
+        return Ok(root);
+    }
+    let (name, root) = unlock_any(store, repository, password, last.as_ref())?;
+    if let (Some(state), Some(slot)) = (state, name.slot()) {
+        // Forgetting it costs a request.
+        let _ = state.write(&memory, slot.to_string().as_bytes());
+    }
+    Ok(root)
+}
+
+/// Tries all slots, the one that was tried already last. One that is damaged does not keep another from opening; if none opens, damage is reported before a
+/// wrong password.
+fn unlock_any(
+    store: &dyn Store,
+    repository: RepositoryId,
+    password: &SecretString,
+    tried: Option<&ObjectName>,
+) -> Result<(ObjectName, SecretKey), RepositoryError> {
     let location = || store.location();
     let mut refusal = None;
     let mut wrong = false;
-    for name in slot_names(store)? {
+    let mut names = slot_names(store)?;
+    names.sort_by_key(|name| Some(name) == tried);
+    for name in names {
         let opened = match read_slot(store, &name) {
             Ok(slot) => slot.open(repository, password),
             Err(fault) => {
@@ -111,7 +169,7 @@ fn unlock(store: &dyn Store, repository: RepositoryId, password: &SecretString) 
             }
         };
         match opened {
-            Ok(root) => return Ok(root),
+            Ok(root) => return Ok((name, root)),
             Err(SlotError::Password(PasswordError::Wrong)) => wrong = true,
             Err(SlotError::Password(source)) => {
                 refusal.get_or_insert(RepositoryError::Password { name, source });
@@ -133,9 +191,9 @@ fn slot_names(store: &dyn Store) -> Result<Vec<ObjectName>, StoreError> {
 }
 
 fn read_slot(store: &dyn Store, name: &ObjectName) -> Result<KeySlot, Fault> {
-    let object = store.read(name, MAX_PLAIN_BYTES as u64).map_err(Fault::unreadable(name))?;
     let slot = name.slot().unwrap_or(SlotId([0; 8]));
-    KeySlot::parse(&object, slot).map_err(Fault::object(name))
+    let parse = |object: Vec<u8>| KeySlot::parse(&object, slot).map_err(Fault::object(name));
+    read_whole(store, &DamagedCopies::default(), name, MAX_PLAIN_BYTES, parse)
 }
 
 /// All key slots, and what is wrong with those that do not parse.
@@ -157,7 +215,7 @@ pub fn add_password(
     label: String,
     cost: Cost,
 ) -> Result<SlotId, RepositoryError> {
-    let Repository { store, config, keys, environment } = repository;
+    let Repository { store, config, keys, environment, .. } = repository;
     let options = SlotOptions { label, cost, suite: config.suite, created: environment.clock.now() };
     let made = KeySlot::create(config.repository, keys.root(), password, options, &*environment.entropy);
     let slot =

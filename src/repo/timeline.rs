@@ -13,9 +13,14 @@ use crate::format::manifest::Manifest;
 use crate::format::name::{Folder, ObjectName};
 use crate::format::object::MAX_SEALED_BYTES;
 use crate::format::timeline::{Event, NO_ENTRY, TimelineEntry, Watch};
-use crate::store::{Creation, StoreError};
+use crate::store::lane::concurrently;
+use crate::store::{Creation, Listed, StoreError};
 
+use super::copies::read_whole;
 use super::{Fault, Repository, RepositoryError};
+
+/// Entries beyond what is remembered that are looked for one by one; if there are more, they are listed.
+const MOST_PROBES: usize = 8;
 
 /// An entry and the hash that names it; for a snapshot, the hash is its id.
 #[derive(Clone, Debug)]
@@ -69,13 +74,48 @@ pub fn load_all(repository: &Repository) -> Result<(Vec<Timeline>, Vec<Fault>), 
 }
 
 /// The timeline of the database of that name; empty if it has none.
+///
+/// Where this client remembers it, nothing is listed: the newest entry known is read anew, which shows that the repository was not rolled back, and then
+/// those after it, one by one, until there is none.
 pub fn load(repository: &Repository, name: &str) -> Result<(Timeline, Vec<Fault>), StoreError> {
     let database = repository.keys().database_id(name);
     let seen = seen_head(repository, database);
+    let sequences = |listed: Vec<Listed>| -> Vec<u64> {
+        listed.iter().filter_map(|listed| listed.name.timeline()).map(|(_, sequence)| sequence).collect()
+    };
+    if let Some(remembered) = repository.store().remembered(Folder::Timeline(database)).map(sequences)
+        && let Some(seen) = seen
+        && remembered.last() == Some(&seen.sequence)
+        && remembered.iter().copied().eq(1..=seen.sequence)
+        && let Some(all) = probe_forward(repository, database, remembered)?
+    {
+        let (timeline, faults) = read(repository, database, &all, Some(seen));
+        if faults.is_empty() {
+            return Ok((timeline, faults));
+        }
+    }
     let listed = repository.store().list(Folder::Timeline(database))?;
-    let sequences: Vec<u64> =
-        listed.iter().filter_map(|listed| listed.name.timeline()).map(|(_, sequence)| sequence).collect();
-    Ok(read(repository, database, &sequences, seen))
+    Ok(read(repository, database, &sequences(listed), seen))
+}
+
+/// The sequences after those that are known, as far as there are few.
+fn probe_forward(
+    repository: &Repository,
+    database: DatabaseId,
+    mut known: Vec<u64>,
+) -> Result<Option<Vec<u64>>, StoreError> {
+    for _ in 0..MOST_PROBES {
+        let next = known.last().map_or(1, |last| last + 1);
+        let name = ObjectName::timeline_entry(database, next);
+        match repository.store().read(&name, MAX_SEALED_BYTES as u64) {
+            Ok(_) => known.push(next),
+            Err(StoreError::NotFound { .. }) => return Ok(Some(known)),
+            // A listing may know more.
+            Err(error) if !error.is_temporary() => return Ok(None),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(None)
 }
 
 /// Reads the entries with these sequence numbers, ascending. `seen` is what was remembered before they were listed.
@@ -89,15 +129,18 @@ fn read(
     let mut faults = Vec::new();
     let mut previous = Some(NO_ENTRY);
     let mut next = 1;
-    for &sequence in sequences {
+    let objects = concurrently(repository.store().concurrency(), sequences, |&sequence| {
+        read_entry(repository, &ObjectName::timeline_entry(database, sequence), database, sequence)
+    });
+    for (&sequence, object) in sequences.iter().zip(objects) {
         let name = ObjectName::timeline_entry(database, sequence);
         if sequence != next {
             faults.push(Fault::MissingEntry { name: ObjectName::timeline_entry(database, next) });
             previous = None;
         }
         next = sequence.saturating_add(1);
-        let (hash, entry) = match read_object(repository, &name) {
-            Ok(object) => (ObjectHash::of(&object), open_entry(repository, &name, &object, database, sequence)),
+        let (hash, entry) = match object {
+            Ok(read) => read,
             Err(fault) => {
                 timeline.head = None;
                 faults.push(fault);
@@ -123,8 +166,25 @@ fn read(
     (timeline, faults)
 }
 
-fn read_object(repository: &Repository, name: &ObjectName) -> Result<Vec<u8>, Fault> {
-    repository.store().read(name, MAX_SEALED_BYTES as u64).map_err(Fault::unreadable(name))
+/// An entry and its hash; the hash also of one that cannot be opened, if it is the same on every destination or there is only one.
+fn read_entry(
+    repository: &Repository,
+    name: &ObjectName,
+    database: DatabaseId,
+    sequence: u64,
+) -> Result<(ObjectHash, Result<TimelineEntry, Fault>), Fault> {
+    let Repository { store, damaged, .. } = repository;
+    let opened = read_whole(&**store, damaged, name, MAX_SEALED_BYTES, |object| {
+        Ok((ObjectHash::of(&object), open_entry(repository, name, &object, database, sequence)?))
+    });
+    match opened {
+        Ok((hash, entry)) => Ok((hash, Ok(entry))),
+        Err(fault @ Fault::Unreadable { .. }) => Err(fault),
+        Err(fault) => {
+            let object = store.read(name, MAX_SEALED_BYTES as u64).map_err(Fault::unreadable(name))?;
+            Ok((ObjectHash::of(&object), Err(fault)))
+        }
+    }
 }
 
 fn open_entry(

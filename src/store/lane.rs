@@ -5,8 +5,9 @@
 //! sealing and I/O with the work that feeds it, and its queue is short, so memory stays bounded.
 
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
+use std::thread::{self, JoinHandle};
 
 /// See the module documentation.
 pub struct Lane<J, R>(Kind<J, R>);
@@ -35,7 +36,7 @@ impl<J: Send + 'static, R: Send + 'static> Lane<J, R> {
         let work = Arc::new(work);
         let threads = (0..thread_count).map(|_| {
             let (jobs, results, work) = (Arc::clone(&job_receiver), result_sender.clone(), Arc::clone(&work));
-            std::thread::spawn(move || run(&jobs, &results, &*work))
+            thread::spawn(move || run(&jobs, &results, &*work))
         });
         Self(Kind::Threaded { jobs, results, threads: threads.collect() })
     }
@@ -78,6 +79,27 @@ impl<J: Send + 'static, R: Send + 'static> Lane<J, R> {
             }
         }
     }
+}
+
+/// Does the same for each item, up to `concurrency` at a time, or in the caller's thread if that is less than 2. The results are in the items' order.
+pub fn concurrently<T: Sync, R: Send>(concurrency: usize, items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    if concurrency < 2 || items.len() < 2 {
+        return items.iter().map(work).collect();
+    }
+    let next = AtomicUsize::new(0);
+    let results: Mutex<Vec<Option<R>>> = Mutex::new(items.iter().map(|_| None).collect());
+    thread::scope(|scope| {
+        for _ in 0..concurrency.min(items.len()) {
+            scope.spawn(|| {
+                while let Some((at, item)) = Some(next.fetch_add(1, Ordering::Relaxed)).and_then(|at| Some((at, items.get(at)?))) {
+                    let result = work(item);
+                    results.lock().unwrap_or_else(PoisonError::into_inner)[at] = Some(result);
+                }
+            });
+        }
+    });
+    let results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
+    results.into_iter().map(|result| result.expect("BUG: every item was done")).collect()
 }
 
 fn run<J, R>(jobs: &Mutex<Receiver<J>>, results: &Sender<R>, work: &impl Fn(J) -> R) {

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
+use crate::base::clock::UnixMicros;
 use crate::format::name::{Folder, ObjectName};
 
 use super::{Creation, Listed, Store, StoreError, too_long};
@@ -153,6 +154,11 @@ impl Store for LocalStore {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(self.error("delete", name, error)),
             _ => self.check_root().map_err(|error| self.error("delete", name, error)),
         }
+    }
+
+    fn created(&self, name: &ObjectName) -> Result<Option<UnixMicros>, StoreError> {
+        let modified = fs::metadata(self.path(name)).and_then(|metadata| metadata.modified());
+        modified.map(|time| Some(time.into())).map_err(|error| self.error("read", name, error))
     }
 }
 

@@ -8,15 +8,24 @@
 //!
 //! A store knows nothing of what it holds: no keys, no format beyond names.
 
+pub mod around;
+pub mod connect;
 pub mod lane;
 pub mod local;
 pub mod opendal;
 pub mod page_map;
+pub mod place;
+pub mod probe;
+pub mod replicas;
+pub mod sftp;
 pub mod state;
 
 use std::io;
 use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
 
+use crate::base::clock::UnixMicros;
 use crate::format::name::{Folder, ObjectName};
 
 /// What became of a creation.
@@ -70,6 +79,67 @@ pub enum StoreError {
         /// Why.
         source: io::Error,
     },
+    /// The service is away, busy or slow. What was asked may have been done; asking again may help.
+    #[error("{location}: {action} {name} failed for now")]
+    Unavailable {
+        /// Which store.
+        location: String,
+        /// What was tried.
+        action: &'static str,
+        /// Object or folder.
+        name: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// It was tried again and again, until the time was up.
+    #[error("gave up after {attempts} attempts in {:.0} s", after.as_secs_f64())]
+    GaveUp {
+        /// How often it was tried.
+        attempts: u32,
+        /// For how long.
+        after: Duration,
+        /// What happened last.
+        source: Box<StoreError>,
+    },
+    /// Two destinations hold different objects of one name.
+    #[error("{first} and {second} hold different objects named {name}")]
+    Conflict {
+        /// Which object.
+        name: ObjectName,
+        /// A destination that holds one.
+        first: String,
+        /// A destination that holds another.
+        second: String,
+    },
+    /// Too few of several destinations did what was asked.
+    #[error("{action} {name}: {reached} of {needed} destinations that are needed did it")]
+    TooFew {
+        /// What was tried.
+        action: &'static str,
+        /// Object or folder.
+        name: String,
+        /// How many did.
+        reached: usize,
+        /// How many must.
+        needed: usize,
+        /// Why one of the others did not.
+        source: Box<StoreError>,
+    },
+}
+
+impl StoreError {
+    /// Whether asking again may help.
+    pub fn is_temporary(&self) -> bool {
+        match self {
+            Self::Unavailable { .. } => true,
+            Self::TooFew { source, .. } => source.is_temporary(),
+            Self::NotFound { .. }
+            | Self::Truncated { .. }
+            | Self::Io { .. }
+            | Self::GaveUp { .. }
+            | Self::Conflict { .. } => false,
+        }
+    }
 }
 
 /// A place that keeps objects.
@@ -91,6 +161,27 @@ pub trait Store: Send + Sync {
 
     /// Deletes an object; one that does not exist is no error.
     fn delete(&self, name: &ObjectName) -> Result<(), StoreError>;
+
+    /// When an object was created, on the store's clock; `None` if the store cannot tell.
+    fn created(&self, _name: &ObjectName) -> Result<Option<UnixMicros>, StoreError> {
+        Ok(None)
+    }
+
+    /// The objects of a folder that this client remembers, without asking. There may be more by now. `None` if it remembers nothing, or need not,
+    /// because listing costs no request.
+    fn remembered(&self, _folder: Folder) -> Option<Vec<Listed>> {
+        None
+    }
+
+    /// The single stores that hold copies of every object, if there are several: for a reader that was given a damaged copy.
+    fn copies(&self) -> Vec<Arc<dyn Store>> {
+        Vec::new()
+    }
+
+    /// How many requests it is worth to have under way at once; 0 for a store in this process or machine, which has no round trips.
+    fn concurrency(&self) -> usize {
+        0
+    }
 }
 
 /// The error for an object that is longer than its kind may be.

@@ -1,0 +1,79 @@
+//! Reads objects from whichever destination has a good copy.
+//!
+//! A store of several destinations gives the copy that is nearest. Whether its bytes are right is known only here, where they are opened: if they are not, the
+//! other destinations' copies are tried, and what was damaged where is remembered, to be said at the end.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::format::name::ObjectName;
+use crate::store::{Store, StoreError};
+
+use super::Fault;
+
+/// Copies that could not be used although another one could: the destination, and the object.
+#[derive(Clone, Debug, Default)]
+pub struct DamagedCopies(Arc<Mutex<BTreeSet<(String, ObjectName)>>>);
+
+impl DamagedCopies {
+    /// What is known by now.
+    pub fn list(&self) -> Vec<(String, ObjectName)> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+
+    fn add(&self, location: String, name: &ObjectName) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert((location, name.clone()));
+    }
+}
+
+/// Reads a whole object of at most `limit_bytes` and opens it, from the first copy that can be opened.
+pub fn read_whole<T>(
+    store: &dyn Store,
+    damaged: &DamagedCopies,
+    name: &ObjectName,
+    limit_bytes: usize,
+    open: impl Fn(Vec<u8>) -> Result<T, Fault>,
+) -> Result<T, Fault> {
+    from_any_copy(store, damaged, name, |store| {
+        store.read(name, limit_bytes as u64).map_err(Fault::unreadable(name)).and_then(&open)
+    })
+}
+
+/// Reads a part of an object and opens it, from the first copy that can be opened.
+pub fn read_part<T>(
+    store: &dyn Store,
+    damaged: &DamagedCopies,
+    name: &ObjectName,
+    range: Range<u64>,
+    open: impl Fn(Vec<u8>) -> Result<T, Fault>,
+) -> Result<T, Fault> {
+    from_any_copy(store, damaged, name, |store| {
+        store.read_range(name, range.clone()).map_err(Fault::unreadable(name)).and_then(&open)
+    })
+}
+
+fn from_any_copy<T>(
+    store: &dyn Store,
+    damaged: &DamagedCopies,
+    name: &ObjectName,
+    read: impl Fn(&dyn Store) -> Result<T, Fault>,
+) -> Result<T, Fault> {
+    let fault = match read(store) {
+        Err(fault) => fault,
+        good => return good,
+    };
+    let mut bad = Vec::new();
+    for copy in store.copies() {
+        match read(&*copy) {
+            Ok(found) => {
+                bad.into_iter().for_each(|location| damaged.add(location, name));
+                return Ok(found);
+            }
+            // One that is away or has none of it is behind, not damaged.
+            Err(Fault::Unreadable { source, .. }) if !matches!(source, StoreError::Truncated { .. }) => {}
+            Err(_) => bad.push(copy.location()),
+        }
+    }
+    Err(fault)
+}

@@ -1,0 +1,228 @@
+//! Tries again what failed for now, until it succeeds, fails for good, or its time is up.
+//!
+//! # What holds
+//! * Pauses are drawn evenly between nothing and a bound that doubles ("full jitter": Brooker, "Exponential Backoff And Jitter", 2015), so many clients of one
+//!   service do not come back together.
+//! * No attempt begins after the deadline; each attempt has its own time limit in the store below. So every operation ends.
+//! * A creation that failed may have succeeded. When a later attempt finds that the object exists, its bytes are compared: if they are ours, it was us.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::base::clock::{Timer, UnixMicros};
+use crate::base::entropy::Entropy;
+use crate::base::error_text::with_causes;
+use crate::format::name::{Folder, ObjectName};
+use crate::monitor::{Event, Monitor};
+
+use super::super::{Creation, Listed, Store, StoreError};
+
+/// The bound of the first pause.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+
+/// The bound of any pause.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+/// A wish to stop is noticed within this.
+const SLICE: Duration = Duration::from_millis(100);
+
+/// Nobody is told of a first failure or two: most pass unseen.
+const QUIET_ATTEMPTS: u32 = 2;
+
+/// See the module documentation.
+pub struct Retry {
+    store: Arc<dyn Store>,
+    deadline: Duration,
+    timer: Arc<dyn Timer>,
+    entropy: Arc<dyn Entropy>,
+    monitor: Arc<dyn Monitor>,
+}
+
+impl Retry {
+    /// Tries operations of `store` again for as long as `deadline`. `monitor` hears of it and may end it.
+    pub fn new(
+        store: Arc<dyn Store>,
+        deadline: Duration,
+        timer: Arc<dyn Timer>,
+        entropy: Arc<dyn Entropy>,
+        monitor: Arc<dyn Monitor>,
+    ) -> Self {
+        Self { store, deadline, timer, entropy, monitor }
+    }
+
+    fn run<T>(&self, mut attempt: impl FnMut(u32) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let begun = self.timer.elapsed();
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            let error = match attempt(attempts) {
+                Err(error) if error.is_temporary() => error,
+                done => return done,
+            };
+            let pause = self.pause(attempts);
+            let after = self.timer.elapsed().saturating_sub(begun);
+            if after + pause > self.deadline || !self.wait(pause) {
+                return Err(StoreError::GaveUp { attempts, after, source: Box::new(error) });
+            }
+            if attempts > QUIET_ATTEMPTS {
+                self.monitor.event(Event::Notice(format!("{}; trying again", with_causes(&error))));
+            }
+        }
+    }
+
+    fn pause(&self, attempts: u32) -> Duration {
+        let bound = FIRST_PAUSE.saturating_mul(1 << (attempts - 1).min(10)).min(LONGEST_PAUSE);
+        let fraction = u32::from_le_bytes(self.entropy.bytes()) as f64 / f64::from(u32::MAX);
+        bound.mul_f64(fraction)
+    }
+
+    /// Waits, unless the user wants to stop.
+    fn wait(&self, pause: Duration) -> bool {
+        let mut left = pause;
+        while !left.is_zero() {
+            if self.monitor.is_cancelled() {
+                return false;
+            }
+            let slice = left.min(SLICE);
+            self.timer.wait(slice);
+            left -= slice;
+        }
+        true
+    }
+
+    fn is_ours(&self, name: &ObjectName, bytes: &[u8]) -> Result<bool, StoreError> {
+        match self.store.read(name, bytes.len() as u64) {
+            Ok(there) => Ok(there == bytes),
+            // Longer than ours.
+            Err(StoreError::Io { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl Store for Retry {
+    fn location(&self) -> String {
+        self.store.location()
+    }
+
+    fn create(&self, name: &ObjectName, bytes: &[u8]) -> Result<Creation, StoreError> {
+        self.run(|attempts| match self.store.create(name, bytes)? {
+            Creation::Exists if attempts > 1 && self.is_ours(name, bytes)? => Ok(Creation::New),
+            creation => Ok(creation),
+        })
+    }
+
+    fn read(&self, name: &ObjectName, limit_bytes: u64) -> Result<Vec<u8>, StoreError> {
+        self.run(|_| self.store.read(name, limit_bytes))
+    }
+
+    fn read_range(&self, name: &ObjectName, range: Range<u64>) -> Result<Vec<u8>, StoreError> {
+        self.run(|_| self.store.read_range(name, range.clone()))
+    }
+
+    fn list(&self, folder: Folder) -> Result<Vec<Listed>, StoreError> {
+        self.run(|_| self.store.list(folder))
+    }
+
+    fn delete(&self, name: &ObjectName) -> Result<(), StoreError> {
+        self.run(|_| self.store.delete(name))
+    }
+
+    fn created(&self, name: &ObjectName) -> Result<Option<UnixMicros>, StoreError> {
+        self.run(|_| self.store.created(name))
+    }
+
+    fn remembered(&self, folder: Folder) -> Option<Vec<Listed>> {
+        self.store.remembered(folder)
+    }
+
+    fn copies(&self) -> Vec<Arc<dyn Store>> {
+        self.store.copies()
+    }
+
+    fn concurrency(&self) -> usize {
+        self.store.concurrency()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::*;
+    use crate::base::entropy::SeededEntropy;
+    use crate::base::id::ObjectHash;
+    use crate::monitor::Silent;
+    use crate::store::around::fault::{Fault, Faults};
+    use crate::store::opendal::OpendalStore;
+
+    /// A timer that waits by jumping.
+    #[derive(Default)]
+    struct Jumping(AtomicU64);
+
+    impl Timer for Jumping {
+        fn elapsed(&self) -> Duration {
+            Duration::from_micros(self.0.load(Ordering::SeqCst))
+        }
+
+        fn wait(&self, pause: Duration) {
+            self.0.fetch_add(pause.as_micros() as u64, Ordering::SeqCst);
+        }
+    }
+
+    struct Told(Mutex<Vec<String>>);
+
+    impl Monitor for Told {
+        fn event(&self, event: Event) {
+            if let Event::Notice(text) = event {
+                self.0.lock().expect("BUG: no panic").push(text);
+            }
+        }
+    }
+
+    fn retry(faults: Vec<Fault>, monitor: Arc<dyn Monitor>) -> (Arc<Faults>, Arc<Jumping>, Retry) {
+        let memory = Arc::new(OpendalStore::memory().expect("BUG: memory is always there"));
+        let faults = Arc::new(Faults::new(memory, faults));
+        let timer = Arc::new(Jumping::default());
+        let store: Arc<dyn Store> = Arc::clone(&faults) as _;
+        let retry = Retry::new(
+            store,
+            Duration::from_secs(60),
+            Arc::clone(&timer) as _,
+            Arc::new(SeededEntropy::new(1)),
+            monitor,
+        );
+        (faults, timer, retry)
+    }
+
+    #[test]
+    fn a_failure_for_now_is_tried_again_and_told_only_if_it_lasts() {
+        let told = Arc::new(Told(Mutex::default()));
+        let (_, _, store) = retry(vec![Fault::Before; 5], Arc::clone(&told) as _);
+        let name = ObjectName::pack(ObjectHash([1; 32]));
+        assert!(matches!(store.create(&name, b"x"), Ok(Creation::New)));
+        assert_eq!(told.0.lock().expect("BUG: no panic").len(), 3, "of the third failure on");
+    }
+
+    #[test]
+    fn a_success_whose_answer_was_lost_is_met_as_ours_and_another_object_is_not() {
+        let (_, _, store) = retry(vec![Fault::After], Arc::new(Silent));
+        let name = ObjectName::pack(ObjectHash([1; 32]));
+        assert!(matches!(store.create(&name, b"ours"), Ok(Creation::New)));
+        let (faults, _, store) = retry(vec![], Arc::new(Silent));
+        assert!(matches!(store.create(&name, b"theirs"), Ok(Creation::New)));
+        faults.push(Fault::Before);
+        assert!(matches!(store.create(&name, b"ours"), Ok(Creation::Exists)));
+    }
+
+    #[test]
+    fn every_operation_ends() {
+        let (_, timer, store) = retry(vec![Fault::Before; 10_000], Arc::new(Silent));
+        let name = ObjectName::pack(ObjectHash([1; 32]));
+        let error = store.read(&name, 9).expect_err("nothing ever answers");
+        assert!(matches!(error, StoreError::GaveUp { attempts: 8.., .. }), "{error:?}");
+        assert!(timer.elapsed() <= Duration::from_secs(60));
+    }
+}
