@@ -1,0 +1,30 @@
+//! Running cargo.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use crate::failure::Failure;
+
+/// Runs `cargo` with these arguments in `root`; names and values of `environment` are added to ours. It must succeed.
+pub fn run(root: &Path, arguments: &[&str], environment: &[(String, String)]) -> Result<(), Failure> {
+    let mut command = command();
+    command.args(arguments).current_dir(root).stdin(Stdio::null()).envs(environment.iter().cloned());
+    let status = command.status().map_err(Failure::io("run", Path::new("cargo")))?;
+    if status.success() {
+        return Ok(());
+    }
+    Err(Failure::new(format!("`cargo {}` ended with {status}", arguments.join(" "))))
+}
+
+/// Whether `cargo nextest` can be run.
+pub fn has_nextest() -> bool {
+    let mut probe = command();
+    probe.args(["nextest", "--version"]);
+    probe.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    probe.status().is_ok_and(|status| status.success())
+}
+
+/// The cargo that runs us, so that a `+toolchain` on the command line holds for every step.
+fn command() -> Command {
+    Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+}
