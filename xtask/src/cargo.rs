@@ -5,10 +5,15 @@ use std::process::{Command, Stdio};
 
 use crate::failure::Failure;
 
-/// Runs `cargo` with these arguments in `root`; names and values of `environment` are added to ours. It must succeed.
+/// Where the tests put their repositories, if not into folders.
+pub const TEST_STORE: &str = "CONTINUUM_TEST_STORE";
+
+/// Runs `cargo` with these arguments in `root`; names and values of `environment` are added to ours. It must succeed. A [`TEST_STORE`] that the
+/// caller's shell happens to have is not passed on.
 pub fn run(root: &Path, arguments: &[&str], environment: &[(String, String)]) -> Result<(), Failure> {
     let mut command = command();
-    command.args(arguments).current_dir(root).stdin(Stdio::null()).envs(environment.iter().cloned());
+    command.args(arguments).current_dir(root).stdin(Stdio::null());
+    command.env_remove(TEST_STORE).envs(environment.iter().cloned());
     let status = command.status().map_err(Failure::io("run", Path::new("cargo")))?;
     if status.success() {
         return Ok(());

@@ -29,6 +29,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use crate::arguments::Arguments;
+use crate::cargo::TEST_STORE;
 use crate::failure::Failure;
 use processes::Process;
 pub use state::State;
@@ -119,7 +120,7 @@ pub fn find(name: &str) -> Result<&'static Service, Failure> {
     found.ok_or_else(|| Failure::usage(format!("there is no service `{name}`")))
 }
 
-/// For a shell: where each service is and what its clients need; `CONTINUUM_TEST_STORE` if just one is named.
+/// For a shell: where each service is and what its clients need, and [`TEST_STORE`] if just one is named.
 fn print_environment(root: &Path, chosen: &[&Service], named: &[&Service]) -> Result<(), Failure> {
     for service in chosen {
         let Some(state) = service.running(root)? else {
@@ -128,7 +129,7 @@ fn print_environment(root: &Path, chosen: &[&Service], named: &[&Service]) -> Re
         let variable = format!("CONTINUUM_TEST_{}", service.name.replace('-', "_").to_uppercase());
         let mut lines = vec![(variable, state.url.clone())];
         if named.len() == 1 {
-            lines.push(("CONTINUUM_TEST_STORE".to_owned(), state.url));
+            lines.push((TEST_STORE.to_owned(), state.url));
         }
         for (name, value) in lines.into_iter().chain(state.environment) {
             println!("export {name}='{}'", value.replace('\'', r"'\''"));

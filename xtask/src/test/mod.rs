@@ -85,7 +85,7 @@ pub fn run(root: &Path, options: &Options) -> Result<(), Failure> {
 fn run_on(root: &Path, service: &Service, state: &State, suites: &[Suite], options: &Options) -> Result<(), Failure> {
     println!("test: {} at {}", service.name, state.url);
     let mut environment = state.environment.clone();
-    environment.push(("CONTINUUM_TEST_STORE".to_owned(), state.url.clone()));
+    environment.push((cargo::TEST_STORE.to_owned(), state.url.clone()));
     if std::env::var_os("CONTINUUM_LIVE_SECONDS").is_none() {
         environment.push(("CONTINUUM_LIVE_SECONDS".to_owned(), LIVE_SECONDS.to_owned()));
     }
