@@ -119,12 +119,14 @@ class Azure:
         account, key = os.environ["AZURE_STORAGE_ACCOUNT"], os.environ["AZURE_STORAGE_KEY"]
         headers = {**headers, "x-ms-date": formatdate(usegmt=True), "x-ms-version": "2021-08-06"}
         own = "".join(f"{name}:{value}\n" for name, value in sorted(headers.items()) if name.startswith("x-ms-"))
-        resource = f"/{account}{self.place.base}{path}" + "".join(f"\n{q.replace('=', ':')}" for q in query.split("&") if q)
+        parameter = "\n" + query.replace("=", ":") if query else ""
+        resource = f"/{account}{self.place.base}{path}{parameter}"
         # Verb, encoding, language, length, MD5, type, date, four conditions, range.
         fixed = [method, "", "", str(len(body) or ""), "", "", "", "", "", headers.get("if-none-match", ""), "", ""]
         text = "\n".join([*fixed, own + resource])
         signature = base64.b64encode(hmac.digest(base64.b64decode(key), text.encode(), "sha256")).decode()
-        return self.place.send(method, path, {**headers, "authorization": f"SharedKey {account}:{signature}"}, body, query)
+        headers["authorization"] = f"SharedKey {account}:{signature}"
+        return self.place.send(method, path, headers, body, query)
 
 
 class Gcs:
