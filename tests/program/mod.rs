@@ -1,4 +1,6 @@
 //! The real binary and the Python reader, run on a repository in a temporary folder, and databases to back up.
+//!
+//! The reader reads folders, so these tests cannot be run on a server: see `CONTINUUM_TEST_STORE` in `whereabouts`.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -20,6 +22,7 @@ pub struct Place {
 impl Place {
     /// An empty one.
     pub fn new() -> Self {
+        assert!(std::env::var_os("CONTINUUM_TEST_STORE").is_none(), "the Python reader needs a repository in a folder");
         Self { folder: TempDir::new().expect("a temporary folder") }
     }
 

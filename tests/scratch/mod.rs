@@ -1,7 +1,10 @@
 //! A scratch place for tests of the program: a temporary folder with its own state, password and repository, and the
-//! program run inside it.
+//! program run inside it. The repository may be on a server instead (see [`whereabouts`]).
 
 #![allow(dead_code, reason = "each test binary uses a part of it")]
+
+#[path = "../whereabouts/mod.rs"]
+mod whereabouts;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,6 +13,7 @@ use std::process::{Command, Output, Stdio};
 use rusqlite::Connection;
 use serde_json::Value;
 use tempfile::TempDir;
+use whereabouts::Whereabouts;
 
 /// The password that [`Scratch::run`] gives.
 pub const PASSWORD: &str = "correct horse";
@@ -19,12 +23,15 @@ pub const CHEAP: [&str; 4] = ["--kdf-memory-mib", "1", "--kdf-passes", "1"];
 /// See the module documentation.
 pub struct Scratch {
     folder: TempDir,
+    repository: Whereabouts,
 }
 
 impl Scratch {
     /// An empty place.
     pub fn new() -> Self {
-        Self { folder: TempDir::new().unwrap() }
+        let folder = TempDir::new().unwrap();
+        let repository = Whereabouts::new(folder.path().join("repository"));
+        Self { folder, repository }
     }
 
     /// A place with a repository and, in `a.db`, a small database with one snapshot.
@@ -47,12 +54,13 @@ impl Scratch {
         self.folder.path().join(name)
     }
 
-    /// The repository's folder.
+    /// The repository's folder, for tests that look inside.
+    #[track_caller]
     pub fn repository(&self) -> PathBuf {
-        self.path("repository")
+        self.repository.folder().to_owned()
     }
 
-    /// The program, with this place as its world: nothing of the caller's environment but PATH.
+    /// The program, with this place as its world: nothing of the caller's environment but PATH and what a server asks for.
     pub fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_continuum"));
         command
@@ -61,7 +69,8 @@ impl Scratch {
             .env("HOME", self.folder.path())
             .env("XDG_STATE_HOME", self.path("state"))
             .env("CONTINUUM_PASSWORD", PASSWORD)
-            .env("CONTINUUM_REPOSITORY", self.repository())
+            .env("CONTINUUM_REPOSITORY", self.repository.name())
+            .envs(whereabouts::credentials())
             .current_dir(self.folder.path())
             .stdin(Stdio::null());
         command
@@ -79,15 +88,18 @@ impl Scratch {
     }
 
     /// Names of all objects, sorted.
+    #[track_caller]
     pub fn objects(&self) -> Vec<String> {
         let mut names = Vec::new();
-        collect(&self.repository(), &self.repository(), &mut names);
+        let repository = self.repository();
+        collect(&repository, &repository, &mut names);
         names.retain(|name| !name.starts_with("tmp/"));
         names.sort();
         names
     }
 
     /// The first object whose name begins so.
+    #[track_caller]
     pub fn object(&self, prefix: &str) -> String {
         self.objects().into_iter().find(|name| name.starts_with(prefix)).unwrap()
     }

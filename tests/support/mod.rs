@@ -1,10 +1,13 @@
-//! What the tests that run the real binary share: a repository in a temporary folder, and ways to look at files whose
-//! databases may be open.
+//! What the tests that run the real binary share: a repository in a temporary folder or on a server (see [`whereabouts`]), and ways to
+//! look at files whose databases may be open.
 //!
 //! Closing any descriptor of a file drops all of a process's POSIX locks on it. A test that holds a connection therefore reads the
 //! database's files only through [`bytes_of`], which lets another process do it.
 
 #![allow(dead_code, reason = "each test binary uses its part of this")]
+
+#[path = "../whereabouts/mod.rs"]
+mod whereabouts;
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -14,16 +17,20 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 use tempfile::TempDir;
+use whereabouts::Whereabouts;
 
-/// A repository, and room beside it for databases. All of it is gone when it is dropped.
+/// A repository, and room for databases and local state: beside it, if it is in a folder. All that is in folders is gone when it is dropped.
 pub struct Repository {
     folder: TempDir,
+    place: Whereabouts,
 }
 
 impl Repository {
     /// Makes a repository whose password costs little to check.
     pub fn new() -> Self {
-        let repository = Self { folder: tempfile::tempdir().expect("a temporary folder") };
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let place = Whereabouts::new(folder.path().join("repository"));
+        let repository = Self { folder, place };
         repository.run(&["init", "--kdf-memory-mib", "1", "--kdf-passes", "1"]).expect_success();
         repository
     }
@@ -31,6 +38,12 @@ impl Repository {
     /// A path beside the repository.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
+    }
+
+    /// The repository's folder, for tests that look inside or take it away.
+    #[track_caller]
+    pub fn root(&self) -> &Path {
+        self.place.folder()
     }
 
     /// A new folder beside the repository.
@@ -45,7 +58,7 @@ impl Repository {
         let mut command = Command::new(env!("CARGO_BIN_EXE_continuum"));
         command
             .args(arguments)
-            .env("CONTINUUM_REPOSITORY", self.path("repository"))
+            .env("CONTINUUM_REPOSITORY", self.place.name())
             .env("CONTINUUM_PASSWORD", "correct horse")
             .env("HOME", self.path("home"))
             .env("XDG_STATE_HOME", self.path("state"))

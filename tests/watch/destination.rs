@@ -79,7 +79,7 @@ fn a_repository_that_is_away_for_longer_than_can_wait() {
 #[test]
 fn a_watcher_that_is_stopped_while_the_database_is_let_go() {
     let repository = Repository::new();
-    let (tmp, kept) = (repository.path("repository/tmp"), repository.path("repository/kept"));
+    let (tmp, kept) = (repository.root().join("tmp"), repository.root().join("kept"));
     let ledger = Ledger::new(repository.path("ledger.db"), 12);
     let mut application = ledger.run("wal", 100);
     ledger.wait_for_ack(5);
@@ -106,7 +106,7 @@ fn a_watcher_that_is_stopped_while_the_database_is_let_go() {
 /// `take_away` returns what brings it back.
 fn check_away(options: &[&str], take_away: impl FnOnce(&Path) -> Box<dyn FnOnce(&Path)>) {
     let repository = Repository::new();
-    let root = repository.path("repository");
+    let root = repository.root().to_owned();
     let ledger = Ledger::new(repository.path("ledger.db"), 11);
     let mut application = ledger.run("wal", 100);
     ledger.wait_for_ack(5);

@@ -55,6 +55,15 @@ impl Arguments {
         }
     }
 
+    /// Everything behind a `--`, for another program. To be taken before anything that could be in it.
+    pub fn take_rest(&mut self) -> Vec<String> {
+        let Some(at) = self.left.iter().position(|word| word == "--") else {
+            return Vec::new();
+        };
+        let rest = self.left.split_off(at);
+        rest.into_iter().skip(1).collect()
+    }
+
     /// Nothing may be left.
     pub fn finish(&self) -> Result<(), Failure> {
         match self.left.front() {
@@ -82,6 +91,14 @@ mod tests {
         assert!(given.take_flag("--peers-only"));
         assert!(!given.take_flag("--peers-only"));
         assert!(given.finish().is_ok());
+    }
+
+    #[test]
+    fn what_stands_behind_two_dashes_is_for_others() {
+        let mut given = arguments("--only s3 -- --only x -- y");
+        assert_eq!(given.take_rest(), ["--only", "x", "--", "y"]);
+        assert_eq!(given.take_value::<String>("--only").unwrap().as_deref(), Some("s3"));
+        assert!(given.take_rest().is_empty() && given.finish().is_ok());
     }
 
     #[test]

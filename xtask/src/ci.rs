@@ -2,12 +2,12 @@
 //! failure. Each command is printed as a person would type it, and its duration after it.
 
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use crate::arguments::Arguments;
+use crate::cargo;
 use crate::failure::Failure;
-use crate::tidy;
+use crate::{test, tidy};
 
 pub struct Options {
     /// The cargo profile the tests are built with.
@@ -23,12 +23,13 @@ impl Options {
 }
 
 pub fn run(root: &Path, options: &Options) -> Result<(), Failure> {
-    cargo(root, &["fmt", "--all", "--check"])?;
-    cargo(root, &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])?;
+    step(root, &["fmt", "--all", "--check"])?;
+    step(root, &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])?;
     timed("cargo xtask tidy", || tidy::run(root))?;
-    cargo(root, &test_command(&options.cargo_profile, nextest_is_installed()))?;
+    step(root, &test_command(&options.cargo_profile, cargo::has_nextest()))?;
+    timed("cargo xtask test", || test::run(root, &test::Options::of_ci(&options.cargo_profile)))?;
     // Doc tests apart: nextest does not run them. `cargo test` repeats them, which is cheap.
-    cargo(root, &["test", "--doc", "--profile", &options.cargo_profile])
+    step(root, &["test", "--doc", "--profile", &options.cargo_profile])
 }
 
 fn test_command(profile: &str, nextest: bool) -> Vec<&str> {
@@ -39,26 +40,9 @@ fn test_command(profile: &str, nextest: bool) -> Vec<&str> {
     }
 }
 
-fn nextest_is_installed() -> bool {
-    let mut probe = cargo_command();
-    probe.args(["nextest", "--version"]);
-    probe.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    probe.status().is_ok_and(|status| status.success())
-}
-
-fn cargo(root: &Path, arguments: &[&str]) -> Result<(), Failure> {
+fn step(root: &Path, arguments: &[&str]) -> Result<(), Failure> {
     let line = format!("cargo {}", arguments.join(" "));
-    timed(&line, || {
-        let mut command = cargo_command();
-        command.args(arguments).current_dir(root).stdin(Stdio::null());
-        let status = command.status().map_err(Failure::io("run", Path::new("cargo")))?;
-        if status.success() { Ok(()) } else { Err(Failure::new(format!("`{line}` ended with {status}"))) }
-    })
-}
-
-/// The cargo that runs us, so that a `+toolchain` on the command line holds for every step.
-fn cargo_command() -> Command {
-    Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+    timed(&line, || cargo::run(root, arguments, &[]))
 }
 
 fn timed(line: &str, step: impl FnOnce() -> Result<(), Failure>) -> Result<(), Failure> {

@@ -4,6 +4,8 @@
 //! |---|---|---|
 //! | `tidy` | checks the style that a program can check | [`tidy`] |
 //! | `ci` | everything that must pass before a change is merged | [`ci`] |
+//! | `test` | the suites again, with their repositories on real servers | [`test`] |
+//! | `services` | starts and stops those servers | [`services`] |
 //! | `soak` | random runs of a watched database, for as long as told | [`soak`] |
 //! | `bench` | compares us with other backup tools, side by side | [`bench`] |
 //!
@@ -11,10 +13,13 @@
 
 mod arguments;
 mod bench;
+mod cargo;
 mod ci;
 mod failure;
 mod project;
+mod services;
 mod soak;
+mod test;
 mod tidy;
 
 use std::process::ExitCode;
@@ -26,7 +31,16 @@ const USAGE: &str = "\
 usage: cargo xtask <command>
 
   tidy                      check the style that a program can check
-  ci [--cargo-profile NAME] format, clippy, tidy, tests, doc tests; stops at the first failure
+  ci [--cargo-profile NAME] format, clippy, tidy, tests, tests on servers, doc tests; stops at the first failure
+  test [options] [-- ARGS]  the tests of snapshot, restore, check and watch with their repositories on real
+                            servers, which are started if need be; ARGS are for nextest
+      --only NAME             on this one: s3, azblob, gcs or sftp (may be repeated; default: all installed)
+      --cargo-profile NAME    what is built (default dev)
+  services up [NAME]...     start servers on loopback (default: all; also lying-s3, which ignores conditions)
+  services down|status [NAME]...
+                            stop them and remove what they keep; say which run
+  services env [NAME]...    what their clients need, as lines for a shell; with one NAME also
+                            CONTINUUM_TEST_STORE, with which the tests can be run on it by hand
   soak [options]            random runs of a watched database: each restore must be a committed state
       --minutes N             for so long (default 10)
       --seed N                of the first run (default 1000)
@@ -68,6 +82,8 @@ fn dispatch(arguments: &mut Arguments) -> Result<(), Failure> {
             tidy::run(&root)
         }
         Some("ci") => ci::run(&root, &ci::Options::parse(arguments)?),
+        Some("test") => test::run(&root, &test::Options::parse(arguments)?),
+        Some("services") => services::run(&root, arguments),
         Some("soak") => soak::run(&root, &soak::Options::parse(arguments)?),
         Some("bench") => bench::run(&root, arguments),
         Some("help" | "--help" | "-h") => {

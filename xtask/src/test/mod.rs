@@ -1,0 +1,123 @@
+//! `cargo xtask test`: the tests of snapshot, restore, check and watch again, with their repositories on real servers ([`suites`]).
+//!
+//! A service that does not run is started and stopped again afterwards. One that is not installed is skipped with a line that says what is
+//! missing, unless it was asked for by name.
+
+mod suites;
+
+use std::path::Path;
+use std::time::Instant;
+
+use crate::arguments::Arguments;
+use crate::cargo;
+use crate::failure::Failure;
+use crate::services::{self, Service, State, Up};
+use suites::Suite;
+
+/// For how many seconds the tests that write beside a backup do so, unless `CONTINUUM_LIVE_SECONDS` says otherwise: less than on a local file
+/// system, where they have shown already that they are right.
+const LIVE_SECONDS: &str = "3";
+
+/// What is run on which service. The server that lies has no place for a repository: what must happen there is a test of its own.
+const RUNS: [(&Service, &[Suite]); 4] = [
+    (&services::S3, suites::ALL),
+    (&services::AZBLOB, suites::SOME),
+    (&services::GCS, suites::SOME),
+    (&services::SFTP, suites::SOME),
+];
+
+pub struct Options {
+    /// Names of services; all, if there are none.
+    only: Vec<String>,
+    cargo_profile: String,
+    /// More arguments for nextest.
+    more: Vec<String>,
+}
+
+impl Options {
+    pub fn parse(arguments: &mut Arguments) -> Result<Self, Failure> {
+        let more = arguments.take_rest();
+        let mut only = Vec::new();
+        while let Some(name) = arguments.take_value::<String>("--only")? {
+            if !RUNS.iter().any(|(service, _)| service.name == name) {
+                return Err(Failure::usage(format!("--only: no tests are run on `{name}`")));
+            }
+            only.push(name);
+        }
+        let cargo_profile = arguments.take_value("--cargo-profile")?;
+        arguments.finish()?;
+        Ok(Self { only, cargo_profile: cargo_profile.unwrap_or_else(|| "dev".to_owned()), more })
+    }
+
+    /// Everything.
+    pub fn of_ci(cargo_profile: &str) -> Self {
+        Self { only: Vec::new(), cargo_profile: cargo_profile.to_owned(), more: Vec::new() }
+    }
+
+    fn wants(&self, service: &Service) -> bool {
+        self.only.is_empty() || self.only.iter().any(|name| name == service.name)
+    }
+}
+
+pub fn run(root: &Path, options: &Options) -> Result<(), Failure> {
+    let mut outcomes = Vec::new();
+    for (service, suites) in RUNS.into_iter().filter(|(service, _)| options.wants(service)) {
+        let started = Instant::now();
+        match service.up(root)? {
+            Up::Running(state) => run_on(root, service, &state, suites, options)?,
+            Up::Started(state) => {
+                let outcome = run_on(root, service, &state, suites, options);
+                service.down(root)?;
+                outcome?;
+            }
+            Up::Missing(why) if options.only.is_empty() => {
+                outcomes.push(format!("{} skipped ({why})", service.name));
+                continue;
+            }
+            Up::Missing(why) => return Err(Failure::new(format!("{}: {why}", service.name))),
+        }
+        outcomes.push(format!("{} passed in {:.0} s", service.name, started.elapsed().as_secs_f64()));
+    }
+    println!("test: {}", outcomes.join(", "));
+    Ok(())
+}
+
+fn run_on(root: &Path, service: &Service, state: &State, suites: &[Suite], options: &Options) -> Result<(), Failure> {
+    println!("test: {} at {}", service.name, state.url);
+    let mut environment = state.environment.clone();
+    environment.push((cargo::TEST_STORE.to_owned(), state.url.clone()));
+    if std::env::var_os("CONTINUUM_LIVE_SECONDS").is_none() {
+        environment.push(("CONTINUUM_LIVE_SECONDS".to_owned(), LIVE_SECONDS.to_owned()));
+    }
+    let commands = if cargo::has_nextest() {
+        vec![[suites::nextest_arguments(suites, &options.cargo_profile), options.more.clone()].concat()]
+    } else {
+        suites.iter().map(|suite| suite.cargo_test_arguments(&options.cargo_profile)).collect()
+    };
+    commands.iter().try_for_each(|arguments| {
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        cargo::run(root, &arguments, &environment)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<Options, Failure> {
+        Options::parse(&mut Arguments::new(line.split_whitespace().map(str::to_owned)))
+    }
+
+    #[test]
+    fn services_are_chosen_by_name() {
+        let options = parse("--only s3 --cargo-profile release --only=sftp -- --no-fail-fast").unwrap();
+        assert_eq!(
+            (options.only.as_slice(), options.cargo_profile.as_str()),
+            (["s3", "sftp"].map(String::from).as_slice(), "release")
+        );
+        assert_eq!(options.more, ["--no-fail-fast"]);
+        assert!(options.wants(&services::SFTP) && !options.wants(&services::GCS));
+        assert!(parse("").unwrap().wants(&services::GCS));
+        assert!(parse("--only lying-s3").is_err() && parse("--only").is_err() && parse("s3").is_err());
+    }
+}
