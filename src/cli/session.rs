@@ -71,8 +71,14 @@ impl Session {
 
     /// Where the repository is.
     pub fn store(&self) -> Result<Arc<dyn Store>, CliError> {
-        let Some(place) = &self.options.repository else {
-            return Err(CliError::usage("no repository named").with_hint("use -r PLACE or set CONTINUUM_REPOSITORY"));
+        let place = match self.options.repository.as_slice() {
+            [] => {
+                return Err(CliError::usage("no repository named").with_hint(
+                    "use -r PLACE, set CONTINUUM_REPOSITORY, or write `repository` into the configuration file",
+                ));
+            }
+            [place] => place,
+            _ => return Err(CliError::usage("several destinations are not supported yet")),
         };
         let path = match place.split_once("://") {
             None => place.as_str(),
@@ -113,9 +119,13 @@ pub fn host() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
-/// `$XDG_STATE_HOME/continuum`, or `~/.local/state/continuum` (XDG Base Directory Specification 0.8; relative paths do not count).
+/// `$XDG_STATE_HOME/continuum`, or `~/.local/state/continuum`.
 fn state_folder() -> Option<PathBuf> {
+    user_folder("XDG_STATE_HOME", ".local/state").map(|base| base.join("continuum"))
+}
+
+/// The folder that a variable names, or else one in the home folder (XDG Base Directory Specification 0.8; relative paths do not count).
+pub fn user_folder(variable: &str, below_home: &str) -> Option<PathBuf> {
     let absolute = |variable: &str| std::env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute());
-    let base = absolute("XDG_STATE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".local/state")));
-    base.map(|base| base.join("continuum"))
+    absolute(variable).or_else(|| absolute("HOME").map(|home| home.join(below_home)))
 }
