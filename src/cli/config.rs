@@ -11,8 +11,8 @@
 //! * Secrets have no keys, and no message repeats a line of the file.
 //! * The current folder is not searched: a program that runs in somebody else's folder takes no orders from there.
 //!
-//! An option from the file counts as a default, so `requires` and `required_unless_present` of clap do not see it: such rules are
-//! checked by the command itself.
+//! An option from the file counts as a default, so `requires`, `required_unless_present` and groups of clap do not see it: such
+//! rules are checked by the command itself. `conflicts_with` and `required` are understood here.
 
 mod document;
 

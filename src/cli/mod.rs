@@ -77,7 +77,7 @@ struct GlobalOptions {
     /// The repository: a folder
     #[arg(short, long, global = true, env = "CONTINUUM_REPOSITORY", value_name = "PLACE", value_hint = ValueHint::AnyPath)]
     repository: Vec<String>,
-    /// The configuration file; /dev/null stands for none [default: see `continuum --help`]
+    /// The configuration file, instead of those that `continuum --help` lists; /dev/null stands for none
     #[arg(long, global = true, env = "CONTINUUM_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
     /// Print one JSON document instead of text; its shape is documented in format-spec/json.md
