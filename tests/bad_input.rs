@@ -535,7 +535,7 @@ fn bad_options_are_refused_before_anything_is_done() {
         &[
             (&[], 2, &["Usage"]),
             (&["unknown"], 2, &["unknown"]),
-            (&["snapshot"], 2, &["DATABASE"]),
+            (&["snapshot"], 2, &["no database named"]),
             (&["snapshot", "a.db", "--name", "a/b"], 2, &["\"a/b\"", "no name for a database"]),
             (&["snapshot", "a.db", "--name", ""], 2, &["no name for a database", "--name"]),
             (&["snapshot", "a.db", "--name", ".."], 2, &["no name for a database"]),

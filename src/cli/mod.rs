@@ -4,6 +4,8 @@
 
 mod check;
 mod compact;
+mod config;
+mod databases;
 mod demo;
 mod error;
 mod init;
@@ -25,10 +27,13 @@ mod units;
 mod version;
 mod watch;
 
+use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueHint};
 
+use databases::ListedDatabase;
 use error::CliError;
 use session::Session;
 use units::Rate;
@@ -51,6 +56,19 @@ const AFTER_HELP: &str = "\
 Password: CONTINUUM_PASSWORD, CONTINUUM_PASSWORD_FILE or CONTINUUM_PASSWORD_COMMAND; else it is asked for.
 Local state is kept in $XDG_STATE_HOME/continuum (~/.local/state/continuum).
 
+Configuration: the file that --config or CONTINUUM_CONFIG names, or else the first of
+  $XDG_CONFIG_HOME/continuum/continuum.toml (~/.config/continuum/continuum.toml)
+  /etc/continuum/continuum.toml
+Every long option is a key, options of a command in a table of its name; [[database]] lists the databases of `snapshot` and `watch`:
+  repository = \"/backup/repo\"
+  [snapshot]
+  tag = [\"nightly\"]
+  [[database]]
+  path = \"/var/lib/app/orders.db\"
+  name = \"orders\"          # optional
+The command line comes before the environment, and that before the file; --quiet=false unsets a flag that the file sets.
+Relative paths in the file begin at its folder. No secret belongs in it.
+
 Exit codes: 0 done, 1 failed, 2 usage, 3 damage found, 4 wrong password, 130 interrupted.
 
 Examples:
@@ -63,8 +81,11 @@ Examples:
 #[derive(Clone, Debug, Args)]
 struct GlobalOptions {
     /// The repository: a folder, s3://, gs://, azblob:// or sftp://; several times for several destinations
-    #[arg(short, long, global = true, env = "CONTINUUM_REPOSITORY", value_name = "PLACE")]
+    #[arg(short, long, global = true, env = "CONTINUUM_REPOSITORY", value_name = "PLACE", value_hint = ValueHint::AnyPath)]
     repository: Vec<String>,
+    /// The configuration file, instead of those that `continuum --help` lists; /dev/null stands for none
+    #[arg(long, global = true, env = "CONTINUUM_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
     /// Of several destinations, how many may fail or be late without holding up a write
     #[arg(long, global = true, value_name = "N", default_value_t = 1, help_heading = NETWORK)]
     tolerate: usize,
@@ -143,12 +164,13 @@ enum Command {
 
 /// Parses the arguments, does what they say, and returns the exit code.
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
-        Err(error) => return usage(&error),
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let (cli, databases) = match parse(&arguments) {
+        Ok(parsed) => parsed,
+        Err(code) => return ExitCode::from(code),
     };
     let json = cli.global.json;
-    match run(cli) {
+    match run(cli, &databases) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             error.print(json);
@@ -157,29 +179,44 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Help and version are no errors; what is wrong with the arguments is said in JSON if they ask for it.
-fn usage(error: &clap::Error) -> ExitCode {
-    if error.use_stderr() && std::env::args_os().any(|argument| argument == "--json") {
+/// The arguments, completed by the configuration file, and the databases that it lists. What is wrong has been said, in JSON if
+/// that was asked for.
+fn parse(arguments: &[OsString]) -> Result<(Cli, Vec<ListedDatabase>), u8> {
+    let json = arguments.iter().any(|argument| argument == "--json");
+    let command = Cli::command();
+    let file = config::named_file(&command, arguments).map_err(|error| usage(&error, json))?;
+    let configuration = config::load(file.as_deref(), &command).map_err(|error| {
+        error.print(json);
+        error.code()
+    })?;
+    let parsed = configuration.matches(&command, arguments).and_then(|matches| Cli::from_arg_matches(&matches));
+    let cli = parsed.map_err(|error| usage(&error, json || configuration.has_flag("json")))?;
+    Ok((cli, configuration.databases))
+}
+
+/// Prints why the arguments are not carried out, and returns the exit code. Help and version are no errors.
+fn usage(error: &clap::Error, json: bool) -> u8 {
+    if error.use_stderr() && json {
         CliError::usage(error.to_string().trim_end().to_owned()).print(true);
     } else {
         // A reader that went away needs no help.
         let _ = error.print();
     }
-    ExitCode::from(if error.use_stderr() { error::USAGE } else { error::DONE })
+    if error.use_stderr() { error::USAGE } else { error::DONE }
 }
 
-fn run(cli: Cli) -> Result<u8, CliError> {
+fn run(cli: Cli, listed: &[ListedDatabase]) -> Result<u8, CliError> {
     let session = Session::new(cli.global)?;
-    let done = dispatch(&session, cli.command);
+    let done = dispatch(&session, cli.command, listed);
     session.finish();
     done
 }
 
-fn dispatch(session: &Session, command: Command) -> Result<u8, CliError> {
+fn dispatch(session: &Session, command: Command, listed: &[ListedDatabase]) -> Result<u8, CliError> {
     match command {
         Command::Init(arguments) => init::run(session, arguments),
-        Command::Snapshot(arguments) => snapshot::run(session, arguments),
-        Command::Watch(arguments) => watch::run(session, &arguments),
+        Command::Snapshot(arguments) => snapshot::run(session, &arguments, listed),
+        Command::Watch(arguments) => watch::run(session, &arguments, listed),
         Command::Status => status::run(session),
         Command::Snapshots(arguments) => snapshots::run(session, arguments),
         Command::Log(arguments) => log::run(session, &arguments),

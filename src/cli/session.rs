@@ -83,7 +83,9 @@ impl Session {
     pub fn places(&self) -> Result<Vec<Place>, CliError> {
         let places = &self.options.repository;
         if places.is_empty() {
-            return Err(CliError::usage("no repository named").with_hint("use -r PLACE or set CONTINUUM_REPOSITORY"));
+            return Err(CliError::usage("no repository named").with_hint(
+                "use -r PLACE, set CONTINUUM_REPOSITORY, or write `repository` into the configuration file",
+            ));
         }
         let places = places.iter().map(|place| Ok(Place::parse(place)?)).collect::<Result<Vec<_>, CliError>>()?;
         if let Some((_, twice)) = places.iter().enumerate().find(|(at, place)| places[..*at].contains(place)) {
@@ -201,9 +203,13 @@ pub fn host() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
-/// `continuum` in a folder of the XDG Base Directory Specification 0.8: named by a variable, or else under the home. Relative paths do not count.
-pub fn xdg_folder(variable: &str, under_home: &str) -> Option<PathBuf> {
+/// `continuum` in a folder of the user.
+pub fn xdg_folder(variable: &str, below_home: &str) -> Option<PathBuf> {
+    user_folder(variable, below_home).map(|base| base.join("continuum"))
+}
+
+/// The folder that a variable names, or else one in the home folder (XDG Base Directory Specification 0.8; relative paths do not count).
+pub fn user_folder(variable: &str, below_home: &str) -> Option<PathBuf> {
     let absolute = |variable: &str| std::env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute());
-    let base = absolute(variable).or_else(|| absolute("HOME").map(|home| home.join(under_home)));
-    base.map(|base| base.join("continuum"))
+    absolute(variable).or_else(|| absolute("HOME").map(|home| home.join(below_home)))
 }

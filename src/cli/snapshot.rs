@@ -8,11 +8,11 @@ use serde_json::{Value, json};
 
 use crate::chunk::codec::Compression;
 use crate::format::manifest::{MAX_TAGS, is_tag};
-use crate::format::name::is_database_name;
 use crate::ops::snapshot::{Choice, SnapshotOptions, SnapshotSummary, snapshot};
 use crate::repo::Repository;
 use crate::source::CaptureOptions;
 
+use super::databases::{self, ListedDatabase};
 use super::error::{CliError, DONE};
 use super::session::{self, Session};
 use super::{output, time};
@@ -26,10 +26,11 @@ snapshot reads; in WAL mode nobody waits.
 Examples:
   continuum -r /backup/repo snapshot /var/lib/app/orders.db
   continuum -r /backup/repo snapshot --tag before-upgrade --name orders ./orders.db
-  continuum -r /backup/repo snapshot /var/lib/app/*.db")]
+  continuum -r /backup/repo snapshot /var/lib/app/*.db
+  continuum snapshot               # repository and databases from the configuration file")]
 pub struct SnapshotArguments {
-    /// Database files
-    #[arg(required = true, value_name = "DATABASE")]
+    /// Database files [default: those that the configuration file lists]
+    #[arg(value_name = "DATABASE")]
     databases: Vec<PathBuf>,
     /// Name of the database in the repository [default: the file's stem]
     #[arg(long)]
@@ -106,10 +107,7 @@ impl SnapshotArguments {
     }
 
     /// Everything that can be wrong with the arguments is said before anything is done.
-    fn plan(&self) -> Result<Vec<(PathBuf, SnapshotOptions)>, CliError> {
-        if self.name.is_some() && self.databases.len() > 1 {
-            return Err(CliError::usage("--name names one database, but several are given"));
-        }
+    fn plan(&self, listed: &[ListedDatabase]) -> Result<Vec<(PathBuf, SnapshotOptions)>, CliError> {
         if self.tags.len() > MAX_TAGS || !self.tags.iter().all(|tag| is_tag(tag)) {
             return Err(CliError::usage(
                 "--tag: at most 64 tags of 1 to 255 bytes without control characters expected",
@@ -126,35 +124,14 @@ impl SnapshotArguments {
             capture: CaptureOptions { busy_timeout: Duration::from_secs(self.busy_timeout.into()) },
             take_over: self.take_over,
         };
-        let mut plan: Vec<(PathBuf, SnapshotOptions)> = Vec::new();
-        for database in &self.databases {
-            let name = name_of(database, self.name.as_deref())?;
-            if let Some((other, _)) = plan.iter().find(|(_, options)| options.name == name) {
-                let message = format!("{} and {} would both be named {name:?}", other.display(), database.display());
-                return Err(CliError::usage(message).with_hint("take them one by one, with --name"));
-            }
-            plan.push((database.clone(), options(name)));
-        }
-        Ok(plan)
+        let chosen = databases::chosen(&self.databases, self.name.as_deref(), listed)?;
+        Ok(chosen.into_iter().map(|(path, name)| (path, options(name))).collect())
     }
-}
-
-/// The name in the repository: the one that is given, or else the file's stem.
-pub fn name_of(database: &Path, given: Option<&str>) -> Result<String, CliError> {
-    let stem = database.file_stem().map(|stem| stem.to_string_lossy().into_owned());
-    let name = given.map(str::to_owned).or(stem).unwrap_or_default();
-    if is_database_name(&name) {
-        return Ok(name);
-    }
-    Err(CliError::usage(format!(
-        "{name:?} is no name for a database: 1 to 255 bytes without `/` and control characters expected"
-    ))
-    .with_hint("choose another with --name"))
 }
 
 /// Takes the snapshots. One that fails does not keep the others from being taken.
-pub fn run(session: &Session, arguments: SnapshotArguments) -> Result<u8, CliError> {
-    let plan = arguments.plan()?;
+pub fn run(session: &Session, arguments: &SnapshotArguments, listed: &[ListedDatabase]) -> Result<u8, CliError> {
+    let plan = arguments.plan(listed)?;
     let repository = session.open()?;
     let mut documents = Vec::new();
     let mut first_error = None;

@@ -14,9 +14,9 @@ use crate::repo::Repository;
 use crate::repo::chunk_writer::EncodeOptions;
 use crate::source::CaptureOptions;
 
+use super::databases::{self, ListedDatabase};
 use super::error::{CliError, DONE, FAILED};
 use super::session::{self, Session};
-use super::snapshot::name_of;
 use super::{output, status, time};
 
 /// Options of `watch`.
@@ -26,22 +26,21 @@ Runs until Ctrl-C or SIGTERM; then everything that was committed before is store
 within the flush interval and a moment; the application is never waited for and never waits. A database in another journal mode is compared when
 its file has changed. `continuum status` in another terminal shows how far each database is.
 
-The configuration file is TOML:
+Without a DATABASE, those of the configuration file are watched; its keys are the options here:
+  [watch]
+  flush-interval = 0.2
   [[database]]
   path = \"/var/lib/app/orders.db\"
   name = \"orders\"          # optional
 
 Examples:
   continuum -r /backup/repo watch /var/lib/app/orders.db
-  continuum -r /backup/repo watch --config /etc/continuum.toml
-  continuum -r /backup/repo watch --flush-interval 0.2 *.db")]
+  continuum -r /backup/repo watch --flush-interval 0.2 *.db
+  continuum watch                  # repository and databases from the configuration file")]
 pub struct WatchArguments {
-    /// Database files; they may appear later
-    #[arg(required_unless_present = "config", value_name = "DATABASE")]
+    /// Database files; they may appear later [default: those that the configuration file lists]
+    #[arg(value_name = "DATABASE")]
     databases: Vec<PathBuf>,
-    /// A file that lists databases
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
     /// Name of the database in the repository, if only one is given [default: the file's stem]
     #[arg(long)]
     name: Option<String>,
@@ -76,28 +75,9 @@ fn seconds(text: &str) -> Result<f64, String> {
 }
 
 impl WatchArguments {
-    fn plan(&self) -> Result<Vec<DatabaseOptions>, CliError> {
-        let mut listed: Vec<(PathBuf, Option<String>)> =
-            self.databases.iter().map(|path| (path.clone(), self.name.clone())).collect();
-        if let Some(config) = &self.config {
-            listed.extend(read_config(config)?);
-        }
-        if self.name.is_some() && listed.len() != 1 {
-            return Err(CliError::usage("--name names one database, but several are given"));
-        }
-        if listed.is_empty() {
-            return Err(CliError::usage("no database is listed"));
-        }
-        let mut plan: Vec<DatabaseOptions> = Vec::new();
-        for (path, name) in listed {
-            let name = name_of(&path, name.as_deref())?;
-            if let Some(other) = plan.iter().find(|other| other.snapshot.name == name) {
-                let message = format!("{} and {} would both be named {name:?}", other.path.display(), path.display());
-                return Err(CliError::usage(message).with_hint("give each its own name in a configuration file"));
-            }
-            plan.push(self.options(path, name));
-        }
-        Ok(plan)
+    fn plan(&self, listed: &[ListedDatabase]) -> Result<Vec<DatabaseOptions>, CliError> {
+        let chosen = databases::chosen(&self.databases, self.name.as_deref(), listed)?;
+        Ok(chosen.into_iter().map(|(path, name)| self.options(path, name)).collect())
     }
 
     fn options(&self, path: PathBuf, name: String) -> DatabaseOptions {
@@ -117,30 +97,6 @@ impl WatchArguments {
             scan_interval: Duration::from_secs_f64(self.scan_interval),
         }
     }
-}
-
-fn read_config(path: &Path) -> Result<Vec<(PathBuf, Option<String>)>, CliError> {
-    let bad = |what: String| CliError::usage(format!("{}: {what}", path.display()));
-    let text = std::fs::read_to_string(path).map_err(|error| bad(error.to_string()))?;
-    let table: toml::Table = text.parse().map_err(|error: toml::de::Error| bad(error.to_string()))?;
-    if let Some(key) = table.keys().find(|key| *key != "database") {
-        return Err(bad(format!("unknown key {key:?}; only [[database]] is expected")));
-    }
-    let listed = table.get("database").and_then(toml::Value::as_array);
-    let listed = listed.ok_or_else(|| bad("no [[database]]".to_owned()))?;
-    listed
-        .iter()
-        .map(|entry| {
-            let entry = entry.as_table().ok_or_else(|| bad("[[database]] expected".to_owned()))?;
-            if let Some(key) = entry.keys().find(|key| !matches!(key.as_str(), "path" | "name")) {
-                return Err(bad(format!("unknown key {key:?} in [[database]]; path and name are expected")));
-            }
-            let text =
-                |key: &str| entry.get(key).map(|value| value.as_str().ok_or_else(|| bad(format!("{key} is no text"))));
-            let path = text("path").transpose()?.ok_or_else(|| bad("a [[database]] without path".to_owned()))?;
-            Ok((PathBuf::from(path), text("name").transpose()?.map(str::to_owned)))
-        })
-        .collect()
 }
 
 /// Descriptors that a followed database takes: the file, its WAL and WAL index for each of up to three connections and for ourselves, the page map and
@@ -168,8 +124,8 @@ fn reserve_descriptors(database_count: usize) -> Result<(), CliError> {
 }
 
 /// Watches until told to stop.
-pub fn run(session: &Session, arguments: &WatchArguments) -> Result<u8, CliError> {
-    let plan = arguments.plan()?;
+pub fn run(session: &Session, arguments: &WatchArguments, listed: &[ListedDatabase]) -> Result<u8, CliError> {
+    let plan = arguments.plan(listed)?;
     reserve_descriptors(plan.len())?;
     let repository = session.open()?;
     let options = WatchOptions {

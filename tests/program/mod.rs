@@ -35,7 +35,7 @@ impl Place {
     pub fn continuum<A: AsRef<OsStr>>(&self, arguments: &[A]) -> Vec<u8> {
         let mut command = Command::new(env!("CARGO_BIN_EXE_continuum"));
         command.arg("--repository").arg(self.path("repository")).args(arguments);
-        command.env("XDG_STATE_HOME", self.path("state"));
+        command.env("XDG_STATE_HOME", self.path("state")).env("CONTINUUM_CONFIG", "/dev/null");
         good(&mut command)
     }
 

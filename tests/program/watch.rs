@@ -21,7 +21,8 @@ impl<'p> Watch<'p> {
     pub fn new(place: &'p Place, path: &Path) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_continuum"));
         command.arg("--repository").arg(place.path("repository")).args(["watch", "--flush-interval", "0.1"]).arg(path);
-        command.env("XDG_STATE_HOME", place.path("state")).env("CONTINUUM_PASSWORD", PASSWORD);
+        command.env("XDG_STATE_HOME", place.path("state")).env("CONTINUUM_CONFIG", "/dev/null");
+        command.env("CONTINUUM_PASSWORD", PASSWORD);
         command.stdout(Stdio::null()).stderr(Stdio::null());
         Self { place, child: command.spawn().expect("the watcher starts") }
     }
