@@ -60,7 +60,9 @@ pub fn run(session: &Session, arguments: InitArguments) -> Result<u8, CliError> 
     } else if !session.quiet() {
         output::line(format!("repository {id} is ready at {location}"));
         if repository.config().single_writer {
-            output::line("WARNING: this destination does not refuse to overwrite. Let only one process at a time write to the repository.");
+            output::line(
+                "WARNING: this destination does not refuse to overwrite. Let only one process at a time write to the repository.",
+            );
         }
         output::line("Keep the password in a second place: without it nobody can restore anything.");
     }

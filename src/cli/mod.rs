@@ -99,7 +99,7 @@ struct GlobalOptions {
     #[arg(long, global = true, value_name = "N", default_value_t = 0, hide_default_value = true, help_heading = NETWORK)]
     limit_requests: usize,
     /// How long a small request may take, in seconds; one with many bytes may take longer
-    #[arg(long, global = true, value_name = "SECONDS", default_value_t = 30, value_parser = 1..=3600, help_heading = NETWORK)]
+    #[arg(long, global = true, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3600), help_heading = NETWORK)]
     timeout: u64,
     /// How long to try again what fails for now, in seconds
     #[arg(long, global = true, value_name = "SECONDS", default_value_t = 60, help_heading = NETWORK)]

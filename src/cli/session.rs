@@ -132,7 +132,8 @@ impl Session {
         let mut store = self.store()?;
         // A place that holds no repository is said before a password is asked for.
         let id = repo::require_config(&*store)?;
-        let cache = xdg_folder("XDG_CACHE_HOME", ".cache").filter(|_| !self.options.no_cache && store.concurrency() > 0);
+        let cache =
+            xdg_folder("XDG_CACHE_HOME", ".cache").filter(|_| !self.options.no_cache && store.concurrency() > 0);
         if let Some(cache) = cache {
             store = Arc::new(Cache::new(store, cache.join(id.to_string())));
         }
@@ -159,12 +160,15 @@ impl Session {
             for standing in replicas.standings().into_iter().filter(|standing| standing.owed > 0) {
                 let Standing { location, owed, .. } = standing;
                 let owed = output::plural(owed as u64, "object");
-                let text = format!("{location} lacks {owed}; it is brought up to date once it answers, or by `continuum sync`");
+                let text = format!(
+                    "{location} lacks {owed}; it is brought up to date once it answers, or by `continuum sync`"
+                );
                 self.monitor.event(Event::Notice(text));
             }
         }
         for (location, name) in self.opened.get().map(|opened| opened.damaged_copies().list()).unwrap_or_default() {
-            let text = format!("{location}: {name} is damaged, another destination's copy is good; `continuum sync` mends it");
+            let text =
+                format!("{location}: {name} is damaged, another destination's copy is good; `continuum sync` mends it");
             self.monitor.event(Event::Notice(text));
         }
         if self.options.verbose {

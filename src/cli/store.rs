@@ -42,7 +42,9 @@ pub fn run(session: &Session, command: &StoreCommand) -> Result<u8, CliError> {
     let fit = findings.iter().all(|finding| finding.good || finding.dispensable);
     let several = findings.iter().all(|finding| finding.good || !finding.coordinates);
     if session.json() {
-        let findings = findings.iter().map(|finding| json!({ "ability": finding.ability, "good": finding.good, "seen": finding.seen }));
+        let findings = findings
+            .iter()
+            .map(|finding| json!({ "ability": finding.ability, "good": finding.good, "seen": finding.seen }));
         let document = json!({
             "location": connected.store.location(), "fit": fit, "several_writers": several, "findings": findings.collect::<Vec<_>>(),
         });

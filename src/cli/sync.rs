@@ -174,7 +174,10 @@ fn plan_document(plan: &Plan) -> Value {
             "wrong": destination.wrong,
         })
     });
-    let conflicts = plan.conflicts.iter().map(|conflict| json!({ "name": conflict.name.to_string(), "locations": conflict.locations }));
+    let conflicts = plan
+        .conflicts
+        .iter()
+        .map(|conflict| json!({ "name": conflict.name.to_string(), "locations": conflict.locations }));
     json!({
         "destinations": destinations.collect::<Vec<_>>(),
         "conflicts": conflicts.collect::<Vec<_>>(),

@@ -110,13 +110,8 @@ type Holders = Vec<Option<u64>>;
 /// Compares the destinations. One that cannot be listed is left out.
 pub fn compare(stores: &[Arc<dyn Store>], options: SyncOptions, monitor: &dyn Monitor) -> Result<Plan, Cancelled> {
     let listings = concurrently(stores.len(), stores, |store| list(&**store));
-    let mut plan = Plan {
-        destinations: Vec::new(),
-        conflicts: Vec::new(),
-        lost: Vec::new(),
-        steps: Vec::new(),
-        config: None,
-    };
+    let mut plan =
+        Plan { destinations: Vec::new(), conflicts: Vec::new(), lost: Vec::new(), steps: Vec::new(), config: None };
     let mut objects: Vec<BTreeMap<ObjectName, Holders>> = FOLDERS.iter().map(|_| BTreeMap::new()).collect();
     for (at, (store, listing)) in stores.iter().zip(listings).enumerate() {
         let (error, folders) = match listing {
@@ -375,7 +370,8 @@ fn write_copy(
     let text = |error: StoreError| with_causes(&error);
     if wrong {
         if let Ok(replaced) = store.read(name, MAX_PACK_BYTES) {
-            keep(at, name, &replaced).map_err(|error| format!("{name}: cannot be kept before it is replaced: {error}"))?;
+            keep(at, name, &replaced)
+                .map_err(|error| format!("{name}: cannot be kept before it is replaced: {error}"))?;
         }
         store.delete(name).map_err(text)?;
     }

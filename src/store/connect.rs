@@ -17,7 +17,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, Once};
 use std::time::Duration;
 
-use opendal::{Operator, services};
+use opendal::{HttpTransporter, Operator, services};
+use opendal_http_transport_reqwest::ReqwestTransport;
 
 use crate::base::clock::{SystemTimer, Timer};
 use crate::base::entropy::OsEntropy;
@@ -104,9 +105,10 @@ pub fn connect(place: &Place, reach: &Reach<'_>) -> io::Result<Arc<dyn Store>> {
         Place::S3 { bucket, region, profile, virtual_host } => {
             install_transport();
             let mut service = services::S3::default().bucket(&bucket.name).root(&root(bucket));
-            let endpoint = bucket.endpoint.clone().or_else(|| {
-                ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"].iter().find_map(|name| (reach.variable)(name))
-            });
+            let endpoint = bucket
+                .endpoint
+                .clone()
+                .or_else(|| ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"].iter().find_map(|name| (reach.variable)(name)));
             service = service.region(&region_of(bucket, region.as_deref(), endpoint.as_deref(), reach));
             if let Some(endpoint) = endpoint {
                 service = service.endpoint(&endpoint);
@@ -189,6 +191,6 @@ fn install_transport() {
     INSTALLED.call_once(|| {
         // Fails only if the program that we are a library of has chosen already.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        opendal::install_default();
+        HttpTransporter::install_default(ReqwestTransport::default());
     });
 }

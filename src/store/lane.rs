@@ -4,8 +4,8 @@
 //! at once in the caller's thread, so a simulation stays deterministic; a [`threaded`](Lane::threaded) one overlaps
 //! sealing and I/O with the work that feeds it, and its queue is short, so memory stays bounded.
 
-use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
@@ -91,7 +91,9 @@ pub fn concurrently<T: Sync, R: Send>(concurrency: usize, items: &[T], work: imp
     thread::scope(|scope| {
         for _ in 0..concurrency.min(items.len()) {
             scope.spawn(|| {
-                while let Some((at, item)) = Some(next.fetch_add(1, Ordering::Relaxed)).and_then(|at| Some((at, items.get(at)?))) {
+                while let Some((at, item)) =
+                    Some(next.fetch_add(1, Ordering::Relaxed)).and_then(|at| Some((at, items.get(at)?)))
+                {
                     let result = work(item);
                     results.lock().unwrap_or_else(PoisonError::into_inner)[at] = Some(result);
                 }

@@ -107,11 +107,7 @@ impl Place {
     /// Parses what a person wrote.
     pub fn parse(text: &str) -> Result<Self, PlaceError> {
         if text.is_empty() {
-            return Err(PlaceError {
-                place: "the repository".into(),
-                problem: "its name is empty".into(),
-                hint: None,
-            });
+            return Err(PlaceError { place: "the repository".into(), problem: "its name is empty".into(), hint: None });
         }
         match text.split_once(':') {
             Some(("memory", "" | "//")) => return Ok(Self::Memory),
@@ -199,7 +195,11 @@ impl Parameters {
 
     fn host(&self, what: &str) -> Result<String, PlaceError> {
         let host = self.url.host_str().filter(|host| !host.is_empty());
-        host.map(str::to_owned).ok_or_else(|| error(&self.text, &format!("no {what} is named"), None))
+        let host = host.ok_or_else(|| error(&self.text, &format!("no {what} is named"), None))?;
+        if !host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._:[]".contains(&byte)) {
+            return Err(error(&self.text, &format!("no {what} has such a name"), None));
+        }
+        Ok(host.to_owned())
     }
 
     fn path(&self) -> Result<String, PlaceError> {
@@ -389,6 +389,7 @@ mod tests {
             ("ftp://host/x", "not supported"),
             ("s3:https://host/bucket", "no URL"),
             ("s3:///prefix", "no bucket"),
+            ("s3://b\u{fc}cket", "no bucket has"),
             ("s3://key:hunter2@bucket/p", "secret"),
             ("s3://bucket?secret_access_key=hunter2", "unknown parameter"),
             ("s3://bucket?regoin=x", "unknown parameter"),

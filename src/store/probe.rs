@@ -136,8 +136,7 @@ fn check_race(store: &dyn Store, name: &ObjectName) -> Result<String, String> {
         racers.into_iter().map(|racer| racer.join().expect("BUG: a creation does not panic")).collect()
     });
     let created: Vec<Creation> = created.into_iter().collect::<Result<_, _>>().map_err(text)?;
-    let winners: Vec<u8> =
-        (0..RACERS).filter(|&racer| created[usize::from(racer)] == Creation::New).collect();
+    let winners: Vec<u8> = (0..RACERS).filter(|&racer| created[usize::from(racer)] == Creation::New).collect();
     let kept = store.read(name, 64).map_err(text)?;
     match winners.as_slice() {
         [winner] if kept == [*winner; 9] => Ok(format!("one of {RACERS} won")),

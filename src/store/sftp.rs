@@ -107,11 +107,7 @@ impl SftpStore {
     }
 
     /// Does something over the connection, within the time for so many bytes. A connection that broke is not used again.
-    fn with<T>(
-        &self,
-        bytes: u64,
-        work: impl AsyncFnOnce(&Sftp) -> Result<T, Failure>,
-    ) -> Result<T, Failure> {
+    fn with<T>(&self, bytes: u64, work: impl AsyncFnOnce(&Sftp) -> Result<T, Failure>) -> Result<T, Failure> {
         let limit = time_limit(self.timeout, bytes);
         let mut used = None;
         let done = runtime().block_on(async {
@@ -142,7 +138,9 @@ impl SftpStore {
         let stderr = ssh.stderr.take();
         let sftp = match Sftp::new(stdin, stdout, SftpOptions::default()).await {
             Ok(sftp) => sftp,
-            Err(error) => return Err(Failure::Away(message_of(ssh, stderr).await.unwrap_or_else(|| error.to_string()))),
+            Err(error) => {
+                return Err(Failure::Away(message_of(ssh, stderr).await.unwrap_or_else(|| error.to_string())));
+            }
         };
         let made = Arc::new(Connection { sftp, _ssh: ssh });
         // Of two that were made at once, one is enough.
@@ -166,7 +164,14 @@ impl SftpStore {
             KnownHosts::Strict => _ = command.args(["-o", "StrictHostKeyChecking=yes"]),
             KnownHosts::Add => _ = command.args(["-o", "StrictHostKeyChecking=accept-new"]),
             KnownHosts::Accept => {
-                command.args(["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR"]);
+                command.args([
+                    "-o",
+                    "StrictHostKeyChecking=no",
+                    "-o",
+                    "UserKnownHostsFile=/dev/null",
+                    "-o",
+                    "LogLevel=ERROR",
+                ]);
             }
         }
         if let Some(port) = port {

@@ -63,9 +63,9 @@ impl Cache {
     fn serves(&self, name: &ObjectName) -> bool {
         match name.timeline() {
             // Only if a later entry is known, which is then read from the store.
-            Some((database, sequence)) => {
-                sequence.checked_add(1).is_some_and(|next| self.path(&ObjectName::timeline_entry(database, next)).exists())
-            }
+            Some((database, sequence)) => sequence
+                .checked_add(1)
+                .is_some_and(|next| self.path(&ObjectName::timeline_entry(database, next)).exists()),
             None => is_kept(name),
         }
     }

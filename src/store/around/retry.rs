@@ -27,8 +27,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// A wish to stop is noticed within this.
 const SLICE: Duration = Duration::from_millis(100);
 
-/// Nobody is told of a first failure or two: most pass unseen.
-const QUIET_ATTEMPTS: u32 = 2;
+/// Told is the failure of this attempt, for the first ones pass mostly, and then whenever the number has doubled.
+const TOLD_ATTEMPTS: u32 = 3;
 
 /// See the module documentation.
 pub struct Retry {
@@ -65,7 +65,7 @@ impl Retry {
             if after + pause > self.deadline || !self.wait(pause) {
                 return Err(StoreError::GaveUp { attempts, after, source: Box::new(error) });
             }
-            if attempts > QUIET_ATTEMPTS {
+            if attempts % TOLD_ATTEMPTS == 0 && (attempts / TOLD_ATTEMPTS).is_power_of_two() {
                 self.monitor.event(Event::Notice(format!("{}; trying again", with_causes(&error))));
             }
         }
@@ -200,10 +200,10 @@ mod tests {
     #[test]
     fn a_failure_for_now_is_tried_again_and_told_only_if_it_lasts() {
         let told = Arc::new(Told(Mutex::default()));
-        let (_, _, store) = retry(vec![Fault::Before; 5], Arc::clone(&told) as _);
+        let (_, _, store) = retry(vec![Fault::Before; 7], Arc::clone(&told) as _);
         let name = ObjectName::pack(ObjectHash([1; 32]));
         assert!(matches!(store.create(&name, b"x"), Ok(Creation::New)));
-        assert_eq!(told.0.lock().expect("BUG: no panic").len(), 3, "of the third failure on");
+        assert_eq!(told.0.lock().expect("BUG: no panic").len(), 2, "the third and the sixth");
     }
 
     #[test]
