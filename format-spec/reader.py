@@ -212,12 +212,15 @@ def choice(**fields):
     return check
 
 
-def mapping(**fields):
+def mapping(optional=None, **fields):
+    optional = optional or {}
+
     def check(value, where):
         ensure(type(value) is dict, "malformed", f"{where}: not a map")
-        ensure(value.keys() == fields.keys(), "malformed", f"{where}: keys other than {', '.join(fields)}")
-        for key, field in fields.items():
-            field(value[key], f"{where}.{key}")
+        known = value.keys() - optional.keys() == fields.keys()
+        ensure(known, "malformed", f"{where}: keys other than {', '.join([*fields, *optional])}")
+        for key, item in value.items():
+            {**fields, **optional}[key](item, f"{where}.{key}")
 
     return check
 
@@ -231,6 +234,7 @@ CONFIG_BODY = mapping(
     suite=uint,
     public_key=blob(32),
     cutter=mapping(minimum=uint, average=uint, maximum=uint),
+    optional={"single_writer": one_of(True)},
 )
 SLOT_SCHEMA = mapping(
     slot=blob(8),

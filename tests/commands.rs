@@ -107,7 +107,7 @@ fn json_is_as_documented() {
     let scratch = Scratch::new();
     let run = |arguments: &[&str]| scratch.run(&[&["--json"], arguments].concat()).expect(0, &[]).stdout;
     let init = run(&[&["init"], &CHEAP[..]].concat());
-    expect_document(&init, "continuum.init/1", &["repository", "location", "cipher"]);
+    expect_document(&init, "continuum.init/1", &["repository", "location", "cipher", "single_writer"]);
     make_database(&scratch.path("a.db"), 100);
 
     let taken = expect_document(&run(&["snapshot", "a.db", "--tag", "t"]), "continuum.snapshot/1", &["snapshots"]);

@@ -48,7 +48,8 @@ pub fn fold_steps(
         layers.push(write_steps(&mut writer, steps)?);
         Ok((layers, writer.finish()?))
     };
-    let (layers, written) = Index::with(repository, true, monitor, RepositoryError::misses_chunk, &mut attempt)?;
+    let (layers, written) =
+        Index::with(repository, Some(&base.layers), monitor, RepositoryError::misses_chunk, &mut attempt)?;
     let manifest = Manifest {
         strategy: Strategy::Continuous,
         tags: Vec::new(),

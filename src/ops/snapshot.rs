@@ -118,7 +118,9 @@ pub fn snapshot_pinned(
     let fold = Fold { repository, name: &options.name, encode, monitor };
     adopt(&fold, &mut timeline, memory, options.take_over)?;
     let captured = repository.environment().clock.now();
+    let last = timeline.snapshots().last().map(|(_, last)| last.layers.clone());
     let follows = options.choice != Choice::Full && memory.is_some_and(|memory| memory.load().is_some());
+    let layers = last.filter(|_| follows);
     let mut attempt = |index: Index| -> Result<(Stored, Written), SnapshotError> {
         let reader = ChunkReader::new(repository, &index);
         let mut writer = ChunkWriter::new(repository, &index, encode);
@@ -127,7 +129,8 @@ pub fn snapshot_pinned(
         let stored = store(&plan, &mut writer, capture)?;
         Ok((stored, writer.finish()?))
     };
-    let (stored, written) = Index::with(repository, follows, monitor, SnapshotError::misses_chunk, &mut attempt)?;
+    let (stored, written) =
+        Index::with(repository, layers.as_deref(), monitor, SnapshotError::misses_chunk, &mut attempt)?;
     append(repository, capture, timeline, stored, written, captured, memory, options)
 }
 

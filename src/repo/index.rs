@@ -4,6 +4,7 @@
 
 use crate::base::id::{ChunkId, ObjectHash};
 use crate::format::index::{IndexSegment, ListedPack};
+use crate::format::manifest::Layer;
 use crate::format::name::{Folder, ObjectName};
 use crate::format::object::MAX_SEALED_BYTES;
 use crate::format::pack::PackedChunk;
@@ -51,18 +52,19 @@ impl Index {
         }
     }
 
-    /// Does something with the index: if `follows`, with what this client remembers of it, without asking what there is; and only if a chunk is missing there, with all
-    /// of it.
+    /// Does something with the index that builds on `layers`: with what this client remembers of it, without asking what there is, if that lists all that the layers
+    /// name; else, or if another chunk is missing there, with all of it.
     pub fn with<T, E: From<RepositoryError>>(
         repository: &Repository,
-        follows: bool,
+        layers: Option<&[Layer]>,
         monitor: &dyn Monitor,
         misses_chunk: fn(&E) -> bool,
         attempt: &mut dyn FnMut(Self) -> Result<T, E>,
     ) -> Result<T, E> {
-        if follows {
+        if let Some(layers) = layers {
             let (index, faults) = Self::load_remembered(repository).map_err(RepositoryError::from)?;
-            if faults.is_empty() {
+            let mut needed = layers.iter().flat_map(|layer| &layer.segments);
+            if faults.is_empty() && needed.all(|&chunk| index.contains(chunk)) {
                 match attempt(index) {
                     Err(error) if misses_chunk(&error) => {}
                     done => return done,

@@ -108,14 +108,18 @@ fn plain(vector: &Value) -> Result<Value, FormatError> {
 fn config(vector: &Value) -> Result<Value, FormatError> {
     let config = UntrustedConfig::parse(&hex(vector, "object"))?.verify(&keyring(vector))?;
     let CutterSizes { minimum, average, maximum } = config.cutter;
-    Ok(json!({
+    let mut decoded = json!({
         "repository": config.repository.to_string(),
         "created": config.created.0,
         "epoch": config.epoch,
         "suite": config.suite.code(),
         "public_key": to_hex(&config.public_key),
         "cutter": { "minimum": minimum, "average": average, "maximum": maximum },
-    }))
+    });
+    if config.single_writer {
+        decoded["single_writer"] = true.into();
+    }
+    Ok(decoded)
 }
 
 fn key_slot(vector: &Value) -> Result<Value, SlotError> {

@@ -58,6 +58,7 @@ pub(super) fn config() -> Vec<Value> {
         suite: context.suite,
         public_key: keys.public().to_bytes(),
         cutter,
+        single_writer: false,
     };
     let input = |object: &[u8]| json!({ "root": to_hex(&ROOT), "object": to_hex(object) });
     let good = made(CONTEXT, CutterSizes::default()).to_object(&keys);
@@ -132,6 +133,10 @@ fn config_bodies(keys: &Keyring) -> Vec<(&'static str, &'static str, Cbor)> {
         ("a repository id of 15 bytes", "malformed", set(&good, "repository", bytes([2; 15]))),
         ("a missing key", "malformed", without(&good, "created")),
         ("an unknown key", "malformed", set(&good, "comment", "hello".into())),
+        ("a single writer", "ok", set(&good, "single_writer", true.into())),
+        ("no single writer, said", "malformed", set(&good, "single_writer", false.into())),
+        ("a single writer by number", "malformed", set(&good, "single_writer", 1.into())),
+        ("a single writer null", "malformed", set(&good, "single_writer", Cbor::Null)),
     ]
 }
 
