@@ -94,6 +94,15 @@ impl Session {
         Ok(places)
     }
 
+    /// The places as one text, the same from whatever folder the program is run.
+    pub fn whereabouts(&self) -> Result<String, CliError> {
+        let text = |place: Place| match place {
+            Place::Folder(path) => std::path::absolute(&path).unwrap_or(path).display().to_string(),
+            place => place.to_string(),
+        };
+        Ok(self.places()?.into_iter().map(text).collect::<Vec<_>>().join(", "))
+    }
+
     /// Where the repository is.
     pub fn store(&self) -> Result<Arc<dyn Store>, CliError> {
         Ok(Arc::clone(&self.connected()?.store))

@@ -48,7 +48,7 @@ pub fn document(status: &Status) -> Value {
 
 /// Shows what this machine's watchers of the repository are doing. The repository is not opened: it may be away, which is when this is asked.
 pub fn run(session: &Session) -> Result<u8, CliError> {
-    let location = session.store()?.location();
+    let whereabouts = session.whereabouts()?;
     let Some(state) = session::environment().state else {
         return Err(CliError::failed("no place for local state, so nothing is known of watchers"));
     };
@@ -57,7 +57,7 @@ pub fn run(session: &Session) -> Result<u8, CliError> {
         for name in state.names(&folder) {
             let kept = state.read(&format!("{folder}/{name}")).ok().flatten();
             let watcher = kept.and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok());
-            if let Some(mut watcher) = watcher.filter(|watcher| is_same_place(&watcher["location"], &location)) {
+            if let Some(mut watcher) = watcher.filter(|watcher| watcher["location"] == whereabouts.as_str()) {
                 watcher["alive"] = is_alive(&watcher).into();
                 watchers.push(watcher);
             }
@@ -69,12 +69,6 @@ pub fn run(session: &Session) -> Result<u8, CliError> {
         output::print(&describe(&watchers));
     }
     Ok(DONE)
-}
-
-/// Folders may be written in several ways.
-fn is_same_place(kept: &Value, location: &str) -> bool {
-    let absolute = |place: &str| std::path::absolute(place).ok();
-    kept.as_str().is_some_and(|kept| absolute(kept) == absolute(location))
 }
 
 /// Whether the process that wrote a status is there.

@@ -138,7 +138,8 @@ pub fn run(session: &Session, arguments: &WatchArguments, listed: &[ListedDataba
     let monitor = session.monitor();
     let line = status::Line::new(!session.json() && !session.quiet());
     let started = time::utc(repository.environment().clock.now());
-    let mut kept = Kept { repository: &repository, started, last: None, unchanged: 0 };
+    let whereabouts = session.whereabouts()?;
+    let mut kept = Kept { repository: &repository, whereabouts, started, last: None, unchanged: 0 };
     let ended = watch(&repository, plan, options, &monitor, &mut |status| {
         line.show(status);
         kept.keep(status);
@@ -166,6 +167,7 @@ pub fn run(session: &Session, arguments: &WatchArguments, listed: &[ListedDataba
 /// Keeps the status in the local state, for `continuum status`.
 struct Kept<'a> {
     repository: &'a Repository,
+    whereabouts: String,
     started: String,
     last: Option<(String, Value)>,
     unchanged: u32,
@@ -185,11 +187,8 @@ impl Kept<'_> {
         self.unchanged = 0;
         let name = status::file_name(self.repository, &status.writer.to_string());
         let now = time::utc(self.repository.environment().clock.now());
-        // Absolute: `continuum status` may be asked from another folder.
-        let location = self.repository.location();
-        let location = std::path::absolute(&location).map_or(location, |path| path.display().to_string());
         let whole = json!({
-            "location": location, "pid": std::process::id(), "host": session::host(), "started": self.started, "updated": now, "status": document,
+            "location": self.whereabouts, "pid": std::process::id(), "host": session::host(), "started": self.started, "updated": now, "status": document,
         });
         // A status that cannot be kept is no reason to stop.
         let _ = state.write(&name, whole.to_string().as_bytes());
