@@ -21,6 +21,9 @@ use super::{output, password};
 /// Packs are sealed and written by this many threads beside the ones that compress.
 const UPLOAD_THREADS: usize = 2;
 
+/// Ranges of packs are fetched by this many threads: enough for a destination that takes its time for each.
+const FETCH_THREADS: usize = 8;
+
 /// See the module documentation.
 pub struct Session {
     options: GlobalOptions,
@@ -105,6 +108,7 @@ pub fn environment() -> Environment {
         entropy: Arc::new(OsEntropy),
         state: state_folder().map(LocalState::new),
         upload_threads: UPLOAD_THREADS,
+        fetch_threads: FETCH_THREADS,
     }
 }
 

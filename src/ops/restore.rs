@@ -18,7 +18,7 @@ use crate::base::page::{PageCount, PageNo, PageSize};
 use crate::format::delta::{Change, Record, StepPart};
 use crate::monitor::{Event, Monitor, Phase};
 use crate::repo::chunk_reader::ChunkReader;
-use crate::repo::image_reader::read_image;
+use crate::repo::image_reader::{pieces, read_pieces};
 use crate::repo::stack_reader::{State, for_each_part};
 use crate::repo::{Fault, Repository, RepositoryError};
 use crate::store::lane::Lane;
@@ -252,7 +252,7 @@ fn write_pages(
         syncing.written(pages.len() as u64);
         Ok::<(), RestoreError>(())
     };
-    read_image(reader, state, &write, monitor)?;
+    read_pieces(reader, state, pieces(reader, state)?, &write, monitor)?;
     syncing.finish().map_err(io_error(path, "sync"))?;
     let mut last = None;
     for_each_part(reader, state, |part| {

@@ -21,6 +21,7 @@ pub mod index;
 pub mod journal;
 pub mod memory;
 mod open;
+pub mod pack_fetch;
 pub mod page_scan;
 pub mod stack_reader;
 pub mod timeline;
@@ -51,6 +52,8 @@ pub struct Environment {
     pub state: Option<LocalState>,
     /// How many threads seal and upload packs; 0 does it in the caller's thread.
     pub upload_threads: usize,
+    /// How many threads fetch from packs; 0 does it in the caller's thread.
+    pub fetch_threads: usize,
 }
 
 /// An opened repository.
