@@ -6,7 +6,7 @@
 use rayon::prelude::*;
 
 use crate::base::id::{ChunkId, ObjectHash};
-use crate::base::page::PageNo;
+use crate::base::page::{PageCount, PageNo, PageSize};
 use crate::format::layer::RunContent;
 use crate::monitor::{Event, Monitor};
 
@@ -35,6 +35,11 @@ pub struct Piece {
 }
 
 impl Piece {
+    /// Its bytes.
+    pub fn bytes(&self, page_size: PageSize) -> u64 {
+        page_size.image_bytes(PageCount(self.pages))
+    }
+
     /// Whether it is all of its chunk.
     pub fn is_whole(&self) -> bool {
         self.first_in_chunk == 0 && self.pages == self.chunk_pages
