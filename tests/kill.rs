@@ -140,6 +140,42 @@ fn killed_snapshots_leave_the_old_state_or_the_new() {
     scratch.run(&["check", "--read-data"]).expect(0, &[]);
 }
 
+/// Bytes of all packs.
+fn pack_bytes(scratch: &Scratch) -> u64 {
+    let packs = scratch.objects().into_iter().filter(|name| name.starts_with("packs/"));
+    packs.map(|name| fs::metadata(scratch.repository().join(name)).map_or(0, |found| found.len())).sum()
+}
+
+/// Fewer packs than a segment lists are stored when the kill comes, so none is listed.
+#[test]
+fn a_killed_upload_is_gone_on_with() {
+    let scratch = Scratch::with_repository();
+    let database = scratch.path("a.db");
+    execute(
+        &database,
+        "CREATE TABLE t (id INTEGER PRIMARY KEY, content BLOB);
+         WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 27000)
+         INSERT INTO t SELECT i, randomblob(4000) FROM n;",
+    );
+    let total = fs::metadata(&database).unwrap().len();
+    let mut child = start(&scratch, &["snapshot", "a.db"]);
+    let patience = Instant::now() + Duration::from_secs(60);
+    while pack_bytes(&scratch) < 48 << 20 {
+        assert!(Instant::now() < patience, "the snapshot does not get on");
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let uploaded = pack_bytes(&scratch);
+    assert!(recorded(&scratch).is_empty() && scratch.objects().iter().all(|name| !name.starts_with("index/")));
+    let taken = scratch.json(&["snapshot", "a.db"])["snapshots"][0].take();
+    let added = taken["new_pack_bytes"].as_u64().unwrap();
+    println!("{total} bytes: {uploaded} before the kill, {added} after it");
+    assert!(added < total + (total >> 6) - uploaded, "{added} added, {uploaded} were there");
+    restores_equal(&scratch, &recorded(&scratch));
+    let checked = scratch.json(&["check", "--read-data"]);
+    assert_eq!(checked["unlisted_packs"], 0);
+}
+
 #[test]
 fn killed_restores_never_show_half_a_file() {
     let scratch = with_large_database();

@@ -123,7 +123,15 @@ pub fn snapshot_pinned(
     let captured = repository.environment().clock.now();
     let plan =
         Plan { repository, reader: &reader, timeline: &timeline, memory, choice: options.choice, captured, monitor };
-    let stored = store(&plan, &mut writer, capture)?;
+    let stored = match store(&plan, &mut writer, capture) {
+        Ok(stored) => stored,
+        // A store that just failed is not asked again.
+        Err(error @ SnapshotError::Repository(RepositoryError::Store(_))) => return Err(error),
+        Err(error) => {
+            writer.list_stored();
+            return Err(error);
+        }
+    };
     let written = writer.finish()?;
     append(repository, capture, timeline, stored, written, captured, memory, options)
 }

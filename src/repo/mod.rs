@@ -8,7 +8,7 @@
 //! # Invariants
 //! * Nothing is overwritten. Packs are durable before the index segment that lists them is created, and both before the timeline entry that needs them:
 //!   a kill at any moment leaves at most packs and segments that nothing refers to.
-//! * A chunk counts as stored only if an index segment that was read, or a pack that this process has finished, holds it.
+//! * A chunk counts as stored only if an index segment that was read, a pack that this process has finished, or one whose footer it has verified, holds it.
 //! * What is read is checked: objects against their names, chunks against their ids, timelines against their chain and against the last head that this client saw.
 
 pub mod chunk_reader;
@@ -25,6 +25,7 @@ pub mod pack_fetch;
 pub mod page_scan;
 pub mod stack_reader;
 pub mod timeline;
+pub mod unlisted_packs;
 
 use std::sync::Arc;
 

@@ -73,6 +73,11 @@ impl CountedStore {
         self.objects.lock().unwrap().keys().filter(|name| name.starts_with(prefix)).cloned().collect()
     }
 
+    /// All objects.
+    pub fn copy(&self) -> Vec<(String, Vec<u8>)> {
+        self.objects.lock().unwrap().clone().into_iter().collect()
+    }
+
     /// Changes the objects.
     pub fn patch(&self, change: impl FnOnce(&mut BTreeMap<String, Vec<u8>>)) {
         change(&mut self.objects.lock().unwrap());
