@@ -129,6 +129,7 @@ fn json_is_as_documented() {
         "target",
         "bytes",
         "written_bytes",
+        "resumed_bytes",
         "blake3",
         "integrity_checked",
         "set_aside",

@@ -127,6 +127,7 @@ impl Sound {
             entropy: Arc::new(SeededEntropy::new(7)),
             state: Some(LocalState::new(folder.path().join("state"))),
             upload_threads: 0,
+            fetch_threads: 0,
         };
         let store = MemoryStore::new(Objects::new());
         let cost = Cost { memory_kib: 8, passes: 1, lanes: 1 };

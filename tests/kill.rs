@@ -10,6 +10,7 @@ mod scratch;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Child, Stdio};
 use std::thread::sleep;
@@ -139,6 +140,42 @@ fn killed_snapshots_leave_the_old_state_or_the_new() {
     scratch.run(&["check", "--read-data"]).expect(0, &[]);
 }
 
+/// Bytes of all packs.
+fn pack_bytes(scratch: &Scratch) -> u64 {
+    let packs = scratch.objects().into_iter().filter(|name| name.starts_with("packs/"));
+    packs.map(|name| fs::metadata(scratch.repository().join(name)).map_or(0, |found| found.len())).sum()
+}
+
+/// Fewer packs than a segment lists are stored when the kill comes, so none is listed.
+#[test]
+fn a_killed_upload_is_gone_on_with() {
+    let scratch = Scratch::with_repository();
+    let database = scratch.path("a.db");
+    execute(
+        &database,
+        "CREATE TABLE t (id INTEGER PRIMARY KEY, content BLOB);
+         WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 27000)
+         INSERT INTO t SELECT i, randomblob(4000) FROM n;",
+    );
+    let total = fs::metadata(&database).unwrap().len();
+    let mut child = start(&scratch, &["snapshot", "a.db"]);
+    let patience = Instant::now() + Duration::from_secs(60);
+    while pack_bytes(&scratch) < 48 << 20 {
+        assert!(Instant::now() < patience, "the snapshot does not get on");
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let uploaded = pack_bytes(&scratch);
+    assert!(recorded(&scratch).is_empty() && scratch.objects().iter().all(|name| !name.starts_with("index/")));
+    let taken = scratch.json(&["snapshot", "a.db"])["snapshots"][0].take();
+    let added = taken["new_pack_bytes"].as_u64().unwrap();
+    println!("{total} bytes: {uploaded} before the kill, {added} after it");
+    assert!(added < total + (total >> 6) - uploaded, "{added} added, {uploaded} were there");
+    restores_equal(&scratch, &recorded(&scratch));
+    let checked = scratch.json(&["check", "--read-data"]);
+    assert_eq!(checked["unlisted_packs"], 0);
+}
+
 #[test]
 fn killed_restores_never_show_half_a_file() {
     let scratch = with_large_database();
@@ -164,13 +201,84 @@ fn killed_restores_never_show_half_a_file() {
             assert!(!done, "round {round}: the program said that it was done");
             absent += 1;
         }
-        // What a killed restore leaves is private to it and named so.
-        assert!(scratch.files("target").iter().all(|name| name.starts_with(".continuum-restore-")), "round {round}");
+        // What a killed restore leaves is one file, which the next one goes on with.
+        let left = scratch.files("target");
+        assert!(left.len() <= 1 && left.iter().all(|name| is_partial(name)), "round {round}: {left:?}");
     }
     println!("restores: {absent} times no file, {whole} times the whole file");
     assert!(absent > 0, "no kill came early enough to test anything");
     scratch.run(&["restore", "--to", "target/a.db"]).expect(0, &[]);
     assert_eq!(hash_of(&target), hash);
+    assert_eq!(scratch.files("target"), ["a.db"]);
+}
+
+fn is_partial(name: &str) -> bool {
+    name.starts_with(".a.db.continuum-") && name.ends_with(".partial")
+}
+
+/// Waits until so many bytes of the restore's unfinished file are on disk.
+fn wait_for_partial(scratch: &Scratch, bytes: u64) {
+    let allocated = || {
+        let names = scratch.files("target").into_iter().filter(|name| is_partial(name));
+        names
+            .map(|name| fs::metadata(scratch.path("target").join(name)).map_or(0, |found| found.blocks() * 512))
+            .sum::<u64>()
+    };
+    let patience = Instant::now() + Duration::from_secs(60);
+    while allocated() < bytes {
+        assert!(Instant::now() < patience, "the restore does not get on");
+    }
+}
+
+#[test]
+fn a_killed_restore_is_gone_on_with() {
+    let scratch = with_large_database();
+    scratch.run(&["snapshot", "a.db"]).expect(0, &[]);
+    fs::create_dir(scratch.path("target")).unwrap();
+    let arguments = ["restore", "--to", "target/a.db"];
+    let mut child = start(&scratch, &arguments);
+    wait_for_partial(&scratch, 8 << 20);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(scratch.files("target").iter().all(|name| is_partial(name)), "the kill came too late");
+    let restored = scratch.json(&arguments);
+    assert!(restored["resumed_bytes"].as_u64().unwrap() > 7 << 20, "{restored}");
+    assert_eq!(hash_of(&scratch.path("target/a.db")), hash_of(&scratch.path("a.db")));
+    assert_eq!(scratch.files("target"), ["a.db"]);
+}
+
+#[test]
+fn a_killed_restore_in_place_is_gone_on_with() {
+    let scratch = with_large_database();
+    scratch.run(&["snapshot", "a.db"]).expect(0, &[]);
+    let hash = hash_of(&scratch.path("a.db"));
+    fs::create_dir(scratch.path("target")).unwrap();
+    fs::copy(scratch.path("a.db"), scratch.path("target/a.db")).unwrap();
+    execute(&scratch.path("target/a.db"), "UPDATE t SET content = randomblob(4000)");
+    let arguments = ["restore", "--to", "target/a.db", "--in-place"];
+    let mut child = start(&scratch, &arguments);
+    wait_for_partial(&scratch, 8 << 20);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let restored = scratch.json(&arguments);
+    assert!(restored["resumed_bytes"].as_u64().unwrap() > 7 << 20, "{restored}");
+    assert_eq!(hash_of(&scratch.path("target/a.db")), hash);
+    assert_eq!(scratch.files("target"), ["a.db"]);
+}
+
+#[test]
+fn two_restores_of_the_same_do_not_mix() {
+    let scratch = with_large_database();
+    scratch.run(&["snapshot", "a.db"]).expect(0, &[]);
+    fs::create_dir(scratch.path("target")).unwrap();
+    let arguments = ["restore", "--to", "target/a.db"];
+    let mut child = start(&scratch, &arguments);
+    wait_for_partial(&scratch, 1);
+    kill_process(Pid::from_child(&child), Signal::STOP).unwrap();
+    scratch.run(&arguments).expect(1, &["another process is restoring", "hint: wait"]);
+    kill_process(Pid::from_child(&child), Signal::CONT).unwrap();
+    assert!(child.wait().unwrap().success());
+    assert_eq!(hash_of(&scratch.path("target/a.db")), hash_of(&scratch.path("a.db")));
 }
 
 #[test]
@@ -185,22 +293,29 @@ fn an_interrupted_snapshot_leaves_no_entry() {
 }
 
 #[test]
-fn an_interrupted_restore_leaves_nothing() {
+fn an_interrupted_restore_says_how_to_go_on() {
+    let scratch = with_large_database();
+    scratch.run(&["snapshot", "a.db"]).expect(0, &[]);
+    fs::create_dir(scratch.path("target")).unwrap();
+    let arguments = ["restore", "--to", "target/a.db"];
+    let words = ["did not finish", "a.db.continuum-", "because: interrupted", "hint: run the same command again"];
+    interrupt(&scratch, &arguments, "proving").expect(130, &words);
+    let left = scratch.files("target");
+    assert!(left.len() == 1 && is_partial(&left[0]), "{left:?}");
+    let restored = scratch.json(&arguments);
+    assert!(restored["resumed_bytes"].as_u64().unwrap() > 20 << 20, "{restored}");
+    assert_eq!(scratch.files("target"), ["a.db"]);
+}
+
+#[test]
+fn a_restore_that_is_interrupted_at_once_leaves_a_partial_at_most() {
     let scratch = with_large_database();
     scratch.run(&["snapshot", "a.db"]).expect(0, &[]);
     fs::create_dir(scratch.path("target")).unwrap();
     interrupt(&scratch, &["restore", "--to", "target/a.db"], "restoring").expect(130, &["interrupted"]);
-    assert_eq!(scratch.files("target"), [""; 0]);
+    let left = scratch.files("target");
+    assert!(left.len() <= 1 && left.iter().all(|name| is_partial(name)), "{left:?}");
     scratch.run(&["restore", "--to", "target/a.db"]).expect(0, &[]);
-}
-
-#[test]
-fn a_restore_that_is_interrupted_while_it_proves_leaves_nothing() {
-    let scratch = with_large_database();
-    scratch.run(&["snapshot", "a.db"]).expect(0, &[]);
-    fs::create_dir(scratch.path("target")).unwrap();
-    interrupt(&scratch, &["restore", "--to", "target/a.db"], "proving").expect(130, &["interrupted"]);
-    assert_eq!(scratch.files("target"), [""; 0]);
 }
 
 #[test]
@@ -218,5 +333,5 @@ fn an_interrupted_command_does_not_replace_the_target() {
     fs::write(scratch.path("target/a.db"), "precious").unwrap();
     interrupt(&scratch, &["restore", "--to", "target/a.db", "--force"], "restoring").expect(130, &["interrupted"]);
     assert_eq!(fs::read_to_string(scratch.path("target/a.db")).unwrap(), "precious");
-    assert_eq!(scratch.files("target"), ["a.db"]);
+    assert!(scratch.files("target").iter().all(|name| name == "a.db" || is_partial(name)));
 }

@@ -137,6 +137,7 @@ fn a_clock_that_jumps_hides_and_reorders_nothing() {
             entropy: Arc::new(OsEntropy),
             state: state.clone(),
             upload_threads: 0,
+            fetch_threads: 0,
         };
         let repository = repo::open(store.clone(), &PASSWORD.into(), environment).unwrap();
         let options = SnapshotOptions {

@@ -55,6 +55,7 @@ impl World {
             entropy: Arc::new(OsEntropy),
             state: Some(LocalState::new(self.folder.path().join(client).join("state"))),
             upload_threads: 0,
+            fetch_threads: 0,
         }
     }
 

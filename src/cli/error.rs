@@ -127,7 +127,7 @@ impl From<RepositoryError> for CliError {
             RepositoryError::Unfaithful(_) => {
                 (FAILED, Some("test this machine's memory before trusting it with data".into()))
             }
-            RepositoryError::Password { .. } | RepositoryError::LastSlot { .. } => (FAILED, None),
+            RepositoryError::Password { .. } | RepositoryError::LastSlot { .. } | RepositoryError::PartialIndex => (FAILED, None),
         };
         Self { error: error.into(), code, hint }
     }
@@ -219,6 +219,14 @@ impl From<RestoreError> for CliError {
                 RestoreError::Repository(error) => return error.into(),
                 _ => (FAILED, None),
             },
+            RestoreError::Unfinished { source, .. } => (
+                restore_code(source),
+                Some("run the same command again: it continues with what is there; or delete that file"),
+            ),
+            RestoreError::BeingRestored(_) => {
+                (FAILED, Some("wait for it to end, or stop it and run the command again"))
+            }
+            RestoreError::ForeignPartial(_) => (FAILED, Some("move it away, or restore to another folder")),
             RestoreError::Exists(_) => (
                 FAILED,
                 Some("choose another target, or use --force to set aside what stands there; nothing is deleted"),
@@ -238,6 +246,15 @@ impl From<RestoreError> for CliError {
             RestoreError::Folder(_) | RestoreError::Io { .. } => (FAILED, None),
         };
         Self { error: error.into(), code, hint: hint.map(str::to_owned) }
+    }
+}
+
+/// The exit code for a restore that can be continued.
+fn restore_code(cause: &RestoreError) -> u8 {
+    match cause {
+        RestoreError::Repository(RepositoryError::Cancelled(_)) => INTERRUPTED,
+        RestoreError::WrongRoot { .. } => DAMAGE,
+        _ => FAILED,
     }
 }
 

@@ -61,6 +61,7 @@ fn title(phase: Phase) -> &'static str {
     match phase {
         Phase::Snapshot => "reading",
         Phase::Scan => "comparing",
+        Phase::Resume => "resuming",
         Phase::Restore => "restoring",
         Phase::Prove => "proving",
         Phase::CheckData => "checking data",

@@ -22,6 +22,7 @@ use super::{output, time};
 #[derive(Debug, Args)]
 #[command(after_help = "\
 The file is written beside the target, compared with the state's BLAKE3 hash, synced, and only then gets the target's name.
+A restore that was interrupted or killed leaves .NAME.continuum-*.partial there: the same command again continues from it.
 
 Examples:
   continuum -r /backup/repo restore latest --to /tmp/orders.db
@@ -99,6 +100,7 @@ fn document(summary: &RestoreSummary, database: &str, state: &State, to: &Path, 
         "target": to.display().to_string(),
         "bytes": summary.bytes,
         "written_bytes": summary.written_bytes,
+        "resumed_bytes": summary.resumed_bytes,
         "blake3": summary.root.to_string(),
         "integrity_checked": summary.integrity_checked,
         "set_aside": aside.collect::<Vec<_>>(),
@@ -117,8 +119,12 @@ fn describe(summary: &RestoreSummary, database: &str, state: &State, to: &Path, 
     } else {
         String::new()
     };
+    let resumed = match summary.resumed_bytes {
+        0 => String::new(),
+        found => format!(", {} of it found on disk", output::bytes(found)),
+    };
     text + &format!(
-        "restored {} from commit {} of {database} (snapshot {:.8}), captured {}\n  wrote   {} in {seconds:.1} s ({rate}/s){in_place}\n  blake3  {}  (as captured)\n  SQLite  {}\n",
+        "restored {} from commit {} of {database} (snapshot {:.8}), captured {}\n  wrote   {} in {seconds:.1} s ({rate}/s){resumed}{in_place}\n  blake3  {}  (as captured)\n  SQLite  {}\n",
         to.display(),
         state.commit,
         state.snapshot.to_string(),

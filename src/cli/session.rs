@@ -27,6 +27,9 @@ use super::{output, password};
 /// Packs are sealed and written by this many threads beside the ones that compress, to a folder and over a network.
 const UPLOAD_THREADS: (usize, usize) = (2, 4);
 
+/// Ranges of packs are fetched by this many threads: enough for a destination that takes its time for each.
+const FETCH_THREADS: usize = 8;
+
 /// See the module documentation.
 pub struct Session {
     options: GlobalOptions,
@@ -208,6 +211,7 @@ pub fn environment() -> Environment {
         entropy: Arc::new(OsEntropy),
         state: xdg_folder("XDG_STATE_HOME", ".local/state").map(LocalState::new),
         upload_threads: UPLOAD_THREADS.0,
+        fetch_threads: FETCH_THREADS,
     }
 }
 

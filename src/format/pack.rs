@@ -213,23 +213,32 @@ impl PackReader {
 
     /// What the footer of `pack`, the whole object, says is in it.
     pub fn footer(&self, pack: &[u8], keys: &Keyring) -> Result<Vec<PackedChunk>, FormatError> {
-        let footer = footer_of(pack)?;
+        self.footer_at_end(pack, pack.len() as u64, keys)
+    }
+
+    /// What the footer of a pack of `pack_bytes` says is in it. `end` is the end of the pack, with all of the footer at least.
+    pub fn footer_at_end(&self, end: &[u8], pack_bytes: u64, keys: &Keyring) -> Result<Vec<PackedChunk>, FormatError> {
+        let footer_bytes = footer_bytes_at_end(end, pack_bytes)?;
+        let footer_end = end.len() - TRAILER_BYTES;
+        let footer = footer_end.checked_sub(footer_bytes as usize).map(|start| &end[start..footer_end]);
+        let footer = footer.ok_or_else(|| FormatError::malformed("the footer is cut short"))?;
         let cbor = object::open(footer, ObjectType::PackFooter, &self.context, &keys.footer, &self.encapsulated)?;
         let WireFooter { chunks } = cbor::decode(&cbor)?;
-        parse_records(&chunks, (pack.len() - TRAILER_BYTES - footer.len()) as u64)
+        parse_records(&chunks, pack_bytes - TRAILER_BYTES as u64 - footer_bytes)
     }
 }
 
-fn footer_of(pack: &[u8]) -> Result<&[u8], FormatError> {
-    if pack.len() as u64 > MAX_PACK_BYTES {
-        return Err(FormatError::TooLarge { found: pack.len() as u64, limit: MAX_PACK_BYTES });
+/// The length of the footer of a pack of `pack_bytes`, as the `end` of the pack says. It fits into the pack.
+pub fn footer_bytes_at_end(end: &[u8], pack_bytes: u64) -> Result<u64, FormatError> {
+    if pack_bytes > MAX_PACK_BYTES {
+        return Err(FormatError::TooLarge { found: pack_bytes, limit: MAX_PACK_BYTES });
     }
-    let (rest, length) = pack
-        .split_last_chunk::<TRAILER_BYTES>()
-        .ok_or_else(|| FormatError::malformed("shorter than a pack's trailer"))?;
-    let body = rest.get(PACK_HEADER_BYTES..).unwrap_or_default();
-    let start = body.len().checked_sub(u32::from_le_bytes(*length) as usize);
-    start.map(|start| &body[start..]).ok_or_else(|| FormatError::malformed("the footer does not fit into the pack"))
+    let trailer = end.last_chunk::<TRAILER_BYTES>();
+    let trailer = trailer.ok_or_else(|| FormatError::malformed("shorter than a pack's trailer"))?;
+    let footer_bytes = u64::from(u32::from_le_bytes(*trailer));
+    let around = (PACK_HEADER_BYTES + TRAILER_BYTES) as u64;
+    ensure(footer_bytes + around <= pack_bytes, "the footer does not fit into the pack")?;
+    Ok(footer_bytes)
 }
 
 fn parse_records(records: &[u8], footer_offset: u64) -> Result<Vec<PackedChunk>, FormatError> {
@@ -325,6 +334,11 @@ mod tests {
             assert_eq!(padme(pack.bytes.len() as u64), pack.bytes.len() as u64);
             let reader = PackReader::open(&pack.bytes, &context(), &keys).expect("BUG: it was just sealed");
             assert_eq!(reader.footer(&pack.bytes, &keys), Ok(pack.chunks.clone()));
+            let pack_bytes = pack.bytes.len() as u64;
+            let needed = footer_bytes_at_end(&pack.bytes, pack_bytes).expect("BUG: it fits") as usize + TRAILER_BYTES;
+            let at_end = |kept: usize| reader.footer_at_end(&pack.bytes[pack.bytes.len() - kept..], pack_bytes, &keys);
+            assert_eq!(at_end(needed), Ok(pack.chunks.clone()));
+            assert!(at_end(needed - 1).is_err() && at_end(3).is_err());
             let mut opened: Vec<Vec<u8>> = pack
                 .chunks
                 .iter()

@@ -12,6 +12,8 @@ pub enum Phase {
     Snapshot,
     /// A database's pages are compared with the page map.
     Scan,
+    /// What an earlier restore left on disk is compared with what should be there.
+    Resume,
     /// Pages are fetched and written.
     Restore,
     /// The restored file is read back and hashed.

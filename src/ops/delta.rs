@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use crate::base::clock::UnixMicros;
 use crate::base::id::{ChunkId, ImageRoot, ObjectHash};
 use crate::base::image_tree::{Leaves, NodeHash};
-use crate::base::page::{PageNo, PageReader};
+use crate::base::page::{PageNo, PageReader, PageSize};
 use crate::format::delta::StepState;
 use crate::format::manifest::{Layer, LayerKind, Manifest, Strategy};
 use crate::format::position::{FileFacts, Position, WalPosition};
@@ -16,17 +16,20 @@ use crate::monitor::{Event, Monitor};
 use crate::repo::chunk_reader::ChunkReader;
 use crate::repo::chunk_writer::ChunkWriter;
 use crate::repo::delta_writer::{self, Below, write_delta};
-use crate::repo::image_writer::{Extent, plan, write_image};
+use crate::repo::image_writer::{Extent, new_bytes, plan, write_image};
 use crate::repo::memory::Memory;
 use crate::repo::page_scan::{ChangedLeaf, compare_pages, scan};
 use crate::repo::stack_reader::{StackReader, State};
 use crate::repo::timeline::Timeline;
-use crate::repo::{Fault, ImageError, Repository, RepositoryError};
+use crate::repo::{Fault, ImageError, Repository, RepositoryError, unlisted_packs};
 use crate::source::{Capture, Changes, PinnedPages, SourceError, Tier};
 use crate::store::page_map::{PageMap, PageMapBuilder};
 
 /// Bytes of an earlier state that are read at a time to make its page map anew.
 const BATCH_BYTES: usize = 8 << 20;
+
+/// Packs that an interrupted backup has left are looked for when so much is to be stored. A smaller image could not save more than a few of them.
+const ADOPTION_BYTES: u64 = 64 << 20;
 
 /// What to store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -263,6 +266,7 @@ fn store_whole(
     let builder = PageMapBuilder::new(folder.as_deref(), Leaves::of(pages));
     let mut builder = builder.map_err(RepositoryError::LocalState)?;
     let extents = [Extent::New(PageNo(1), page_count)];
+    adopt_unlisted(plan, writer, &extents, pages.page_size())?;
     let segments = write_image(plan.repository, writer, pages, &extents, Some(&mut builder), plan.monitor)?;
     let (root, map) = builder.finish().map_err(RepositoryError::LocalState)?;
     let state = new_state(plan, page_count, root);
@@ -278,6 +282,20 @@ fn store_whole(
         file,
         wal: capture.wal_position(),
     })
+}
+
+/// What an image is compared with is all that is stored, packs of an interrupted upload too.
+fn adopt_unlisted(
+    plan: &Plan<'_>,
+    writer: &mut ChunkWriter<'_>,
+    extents: &[Extent],
+    page_size: PageSize,
+) -> Result<(), RepositoryError> {
+    writer.index().require_whole()?;
+    if new_bytes(extents, page_size) < ADOPTION_BYTES {
+        return Ok(());
+    }
+    unlisted_packs::adopt(plan.repository, writer, plan.monitor)
 }
 
 /// An image that shares the unchanged pages with the earlier state's image.
@@ -297,6 +315,7 @@ fn store_image(
     changed.sort_unstable();
     changed.dedup();
     let extents = self::plan(stack.runs(), &changed, pages.page_count().0);
+    adopt_unlisted(plan, writer, &extents, pages.page_size())?;
     let segments = write_image(plan.repository, writer, pages, &extents, None, plan.monitor)?;
     let state = next_state(plan, capture, &compared)?;
     let layers = vec![image_layer(&state, segments)];

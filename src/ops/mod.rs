@@ -4,6 +4,7 @@ pub mod check;
 pub mod compact;
 pub mod delta;
 pub mod fold;
+mod partial;
 pub mod points;
 pub mod restore;
 pub mod snapshot;

@@ -1,7 +1,8 @@
 //! Restores a state into a file, and proves it.
 //!
-//! The image is written beside the target, synced while it is read back and hashed, and gets the target's name only if its BLAKE3 root is the manifest's:
-//! a wrong byte can never appear under that name. A file that stands there is refused, or set aside; nothing is deleted.
+//! The image is written beside the target ([`partial`](super::partial)), synced while it is read back and hashed, and gets the target's name only if its BLAKE3 root is the manifest's:
+//! a wrong byte can never appear under that name. A file that stands there is refused, or set aside; nothing is deleted. What a kill, an interruption or a destination that goes away leaves beside
+//! the target is gone on with by the next run; what turned out wrong is removed.
 
 use std::fs::{self, File};
 use std::io;
@@ -18,10 +19,13 @@ use crate::base::page::{PageCount, PageNo, PageSize};
 use crate::format::delta::{Change, Record, StepPart};
 use crate::monitor::{Event, Monitor, Phase};
 use crate::repo::chunk_reader::ChunkReader;
-use crate::repo::image_reader::read_image;
+use crate::repo::image_reader::{Piece, pieces, read_pieces};
 use crate::repo::stack_reader::{State, for_each_part};
 use crate::repo::{Fault, Repository, RepositoryError};
+use crate::store::StoreError;
 use crate::store::lane::Lane;
+
+use super::partial::{self, Partial};
 
 /// Databases up to this size are checked by SQLite too, unless told otherwise.
 pub const INTEGRITY_CHECK_LIMIT_BYTES: u64 = 1 << 30;
@@ -53,6 +57,8 @@ pub struct RestoreSummary {
     pub bytes: u64,
     /// Of these, how many were written to the target.
     pub written_bytes: u64,
+    /// How many an earlier run that did not finish had left on disk.
+    pub resumed_bytes: u64,
     /// Its hash, computed from the file.
     pub root: ImageRoot,
     /// Whether SQLite checked it.
@@ -86,6 +92,20 @@ pub enum RestoreError {
         /// Why.
         source: io::Error,
     },
+    /// Another process, or another thread, does the same.
+    #[error("{}: another process is restoring this state to this place right now", .0.display())]
+    BeingRestored(PathBuf),
+    /// Under the name of the unfinished file stands something else.
+    #[error("{}: is no private file of this user, so it cannot be the unfinished file of this restore", .0.display())]
+    ForeignPartial(PathBuf),
+    /// It ended too early, and the next run can go on.
+    #[error("the restore did not finish; what it has is kept in {}", partial.display())]
+    Unfinished {
+        /// The unfinished file.
+        partial: PathBuf,
+        /// Why.
+        source: Box<RestoreError>,
+    },
     /// The image that came out is not the one that was captured.
     #[error("the restored image has the hash {found}, the snapshot says {expected}; it was discarded")]
     WrongRoot {
@@ -111,7 +131,20 @@ impl From<Fault> for RestoreError {
     }
 }
 
-fn io_error(path: &Path, action: &'static str) -> impl FnOnce(io::Error) -> RestoreError {
+impl RestoreError {
+    /// Whether the next run may succeed where this one did not, with what is there: the user stopped it, or the store did not answer.
+    fn can_continue(&self) -> bool {
+        let Self::Repository(error) = self else { return false };
+        matches!(
+            error,
+            RepositoryError::Cancelled(_)
+                | RepositoryError::Store(StoreError::Io { .. })
+                | RepositoryError::Fault(Fault::Unreadable { source: StoreError::Io { .. }, .. })
+        )
+    }
+}
+
+pub(super) fn io_error(path: &Path, action: &'static str) -> impl FnOnce(io::Error) -> RestoreError {
     let path = path.to_owned();
     move |source| RestoreError::Io { path, action, source }
 }
@@ -130,36 +163,72 @@ pub fn restore(
     {
         return Err(RestoreError::Exists(path.clone()));
     }
-    let (temporary, root, integrity_checked) = restore_beside(reader, state, target, options, monitor)?;
+    let proved = restore_beside(reader, state, target, options, monitor)?;
+    let set_aside = match publish(&proved.partial, target, &standing, &options.aside_suffix) {
+        Ok(set_aside) => set_aside,
+        Err(error) => {
+            proved.partial.remove();
+            return Err(error);
+        }
+    };
+    let Proved { resumed_bytes, root, integrity_checked, .. } = proved;
     let bytes = state.image_bytes();
-    let set_aside = publish(temporary, target, &standing, &options.aside_suffix)?;
-    Ok(RestoreSummary { bytes, written_bytes: bytes, root, integrity_checked, set_aside })
+    Ok(RestoreSummary { bytes, written_bytes: bytes, resumed_bytes, root, integrity_checked, set_aside })
 }
 
-/// Restores into a temporary file beside the target, and proves it.
+/// A state in a file beside the target, compared with its root.
+struct Proved {
+    partial: Partial,
+    resumed_bytes: u64,
+    root: ImageRoot,
+    integrity_checked: bool,
+}
+
+/// Restores into a file beside the target, and proves it. If that fails, the file stays only if the next run can go on with it.
 fn restore_beside(
     reader: &ChunkReader<'_>,
     state: &State,
     target: &Path,
     options: &RestoreOptions,
     monitor: &dyn Monitor,
-) -> Result<(tempfile::NamedTempFile, ImageRoot, bool), RestoreError> {
-    let folder = folder_of(target);
-    let temporary = tempfile::Builder::new().prefix(".continuum-restore-").suffix(".db").tempfile_in(folder);
-    let temporary = temporary.map_err(io_error(folder, "create a file in"))?;
-    write_pages(reader, state, temporary.as_file(), temporary.path(), monitor)?;
-    let root = prove(temporary.as_file(), state, temporary.path(), monitor)?;
+) -> Result<Proved, RestoreError> {
+    let partial = Partial::claim(target, state.root)?;
+    partial::remove_stale(target, &partial, reader.repository().environment().clock.now());
+    match fill(reader, state, &partial, options, monitor) {
+        Ok((resumed_bytes, root, integrity_checked)) => Ok(Proved { partial, resumed_bytes, root, integrity_checked }),
+        Err(error) if error.can_continue() && !partial.is_empty() => Err(unfinished(&partial, error)),
+        Err(error) => {
+            partial.remove();
+            Err(error)
+        }
+    }
+}
+
+fn unfinished(partial: &Partial, error: RestoreError) -> RestoreError {
+    RestoreError::Unfinished { partial: partial.path().to_owned(), source: Box::new(error) }
+}
+
+/// Makes the partial the state; returns how many bytes of it were there already, its root, and whether SQLite has checked it.
+fn fill(
+    reader: &ChunkReader<'_>,
+    state: &State,
+    partial: &Partial,
+    options: &RestoreOptions,
+    monitor: &dyn Monitor,
+) -> Result<(u64, ImageRoot, bool), RestoreError> {
+    let resumed_bytes = write_pages(reader, state, partial, monitor)?;
+    let root = prove(partial.file(), state, partial.path(), monitor)?;
     let bytes = state.image_bytes();
     let integrity_checked = options.integrity_check.unwrap_or(bytes <= INTEGRITY_CHECK_LIMIT_BYTES);
     if integrity_checked {
-        check_integrity(temporary.path())?;
+        check_integrity(partial.path())?;
     }
     monitor.check_cancelled().map_err(RepositoryError::from)?;
-    Ok((temporary, root, integrity_checked))
+    Ok((resumed_bytes, root, integrity_checked))
 }
 
 /// Restores `state` into the database file that stands at `target`: proved beside it first, then page by page where they differ, under a lock that keeps
-/// SQLite's users out. A kill in between leaves a mixture, which running the command again mends.
+/// SQLite's users out. A kill in between leaves a mixture, which running the command again mends, with the proved file that is still there.
 pub fn restore_in_place(
     reader: &ChunkReader<'_>,
     state: &State,
@@ -175,21 +244,37 @@ pub fn restore_in_place(
     // The lock covers SQLite's lock bytes: whoever has the database open in WAL mode, or reads or writes it, holds one of them.
     rustix::fs::fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive)
         .map_err(|_| RestoreError::InUse(target.to_owned()))?;
-    let (temporary, root, integrity_checked) = restore_beside(reader, state, target, options, monitor)?;
+    let proved = restore_beside(reader, state, target, options, monitor)?;
     let mut set_aside = Vec::new();
-    for path in &standing[1..] {
+    let made = make_equal(&proved, &file, target, state, &standing[1..], options, &mut set_aside, monitor);
+    let written_bytes = made.map_err(|error| unfinished(&proved.partial, error))?;
+    let Proved { partial, resumed_bytes, root, integrity_checked } = proved;
+    partial.remove();
+    Ok(RestoreSummary { bytes: state.image_bytes(), written_bytes, resumed_bytes, root, integrity_checked, set_aside })
+}
+
+/// Makes the database at `target`, opened as `file`, what was proved; returns how many bytes it wrote.
+#[expect(clippy::too_many_arguments, reason = "the last step of one function, apart for its length")]
+fn make_equal(
+    proved: &Proved,
+    file: &File,
+    target: &Path,
+    state: &State,
+    companions: &[PathBuf],
+    options: &RestoreOptions,
+    set_aside: &mut Vec<(PathBuf, PathBuf)>,
+    monitor: &dyn Monitor,
+) -> Result<u64, RestoreError> {
+    for path in companions {
         // What is left in a WAL or a journal belongs to the database as it was.
         let aside = aside_name(target, path, &options.aside_suffix);
         rename_exclusively(path, &aside)?;
         set_aside.push((path.clone(), aside));
     }
-    let written_bytes = copy_differences(temporary.as_file(), &file, state).map_err(io_error(target, "write to"))?;
+    let written_bytes = copy_differences(proved.partial.file(), file, state).map_err(io_error(target, "write to"))?;
     file.sync_all().map_err(io_error(target, "sync"))?;
-    let found = hash_file(&file, target, state.image_bytes(), monitor)?;
-    if found != root {
-        return Err(RestoreError::WrongRoot { expected: root, found });
-    }
-    Ok(RestoreSummary { bytes: state.image_bytes(), written_bytes, root, integrity_checked, set_aside })
+    let (expected, found) = (proved.root, hash_file(file, target, state.image_bytes(), monitor)?);
+    if found == expected { Ok(written_bytes) } else { Err(RestoreError::WrongRoot { expected, found }) }
 }
 
 /// Makes `target` what `proved` is; returns how many bytes it wrote.
@@ -215,7 +300,7 @@ fn copy_differences(proved: &File, target: &File, state: &State) -> io::Result<u
     Ok(written)
 }
 
-fn folder_of(target: &Path) -> &Path {
+pub(super) fn folder_of(target: &Path) -> &Path {
     target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
@@ -234,25 +319,29 @@ fn standing_files(target: &Path) -> Result<Vec<PathBuf>, RestoreError> {
     Ok(all.filter(|path| path.symlink_metadata().is_ok()).collect())
 }
 
-/// Writes every page of the image that is not zeros, the others stay holes; then what the deltas make of it, step by step.
+/// Writes every page of the image that is not zeros and not there yet; then what the deltas make of it, step by step. Returns how many bytes were there.
 fn write_pages(
     reader: &ChunkReader<'_>,
     state: &State,
-    file: &File,
-    path: &Path,
+    partial: &Partial,
     monitor: &dyn Monitor,
-) -> Result<(), RestoreError> {
-    let page_size = state.page_size;
-    let total_bytes = page_size.image_bytes(PageCount(state.image().page_count));
-    file.set_len(total_bytes).map_err(io_error(path, "set the length of"))?;
-    monitor.event(Event::Started { phase: Phase::Restore, total_bytes });
+) -> Result<u64, RestoreError> {
+    let (page_size, file, path) = (state.page_size, partial.file(), partial.path());
+    let image_pages = PageCount(state.image().page_count);
+    let pieces = pieces(reader, state)?;
+    let bytes_of = |pieces: &[Piece]| pieces.iter().map(|piece| piece.bytes(page_size)).sum::<u64>();
+    let piece_bytes = bytes_of(&pieces);
+    let missing = partial.missing(pieces, reader.repository().keys(), page_size, image_pages, monitor)?;
+    let resumed_bytes = piece_bytes - bytes_of(&missing);
+    monitor.event(Event::Started { phase: Phase::Restore, total_bytes: page_size.image_bytes(image_pages) });
+    monitor.event(Event::Advanced(resumed_bytes));
     let syncing = EarlySync::new(reader.repository(), file).map_err(io_error(path, "open"))?;
     let write = |first: PageNo, pages: &[u8]| {
         file.write_all_at(pages, page_size.offset_of(first)).map_err(io_error(path, "write to"))?;
         syncing.written(pages.len() as u64);
         Ok::<(), RestoreError>(())
     };
-    read_image(reader, state, &write, monitor)?;
+    read_pieces(reader, state, missing, &write, monitor)?;
     syncing.finish().map_err(io_error(path, "sync"))?;
     let mut last = None;
     for_each_part(reader, state, |part| {
@@ -261,7 +350,7 @@ fn write_pages(
         apply(part, begins, page_size, file).map_err(io_error(path, "write to"))
     })?;
     monitor.event(Event::Finished);
-    Ok(())
+    Ok(resumed_bytes)
 }
 
 /// Makes the changes of a step part to the file. Pages beyond the step's low count start from zeros.
@@ -358,7 +447,7 @@ fn check_integrity(path: &Path) -> Result<(), RestoreError> {
 
 /// Gives the proven file its name, after setting aside what stands there.
 fn publish(
-    temporary: tempfile::NamedTempFile,
+    partial: &Partial,
     target: &Path,
     standing: &[PathBuf],
     aside_suffix: &str,
@@ -369,10 +458,8 @@ fn publish(
         rename_exclusively(path, &aside)?;
         moved.push((path.clone(), aside));
     }
-    make_readable_like_new(&temporary).map_err(io_error(temporary.path(), "set the permissions of"))?;
-    rename_exclusively(temporary.path(), target)?;
-    // The temporary name is gone: nothing is left for the guard to remove.
-    let _ = temporary.into_temp_path().keep();
+    make_readable_like_new(partial.file()).map_err(io_error(partial.path(), "set the permissions of"))?;
+    rename_exclusively(partial.path(), target)?;
     let folder = folder_of(target);
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(io_error(folder, "sync"))?;
     Ok(moved)
@@ -385,12 +472,12 @@ fn aside_name(target: &Path, path: &Path, aside_suffix: &str) -> PathBuf {
     companion.map_or_else(|| base.clone(), |suffix| with_suffix(&base, suffix))
 }
 
-/// Temporary files are private; a restored database gets the permissions that any new file has.
-fn make_readable_like_new(temporary: &tempfile::NamedTempFile) -> io::Result<()> {
+/// Partials are private; a restored database gets the permissions that any new file has.
+fn make_readable_like_new(file: &File) -> io::Result<()> {
     use std::os::unix::fs::PermissionsExt;
     let umask = rustix::process::umask(rustix::fs::Mode::empty());
     rustix::process::umask(umask);
-    temporary.as_file().set_permissions(fs::Permissions::from_mode(0o666 & !umask.as_raw_mode()))
+    file.set_permissions(fs::Permissions::from_mode(0o666 & !umask.as_raw_mode()))
 }
 
 fn rename_exclusively(from: &Path, to: &Path) -> Result<(), RestoreError> {

@@ -126,8 +126,15 @@ pub fn snapshot_pinned(
         let mut writer = ChunkWriter::new(repository, &index, encode);
         let (choice, reader, timeline) = (options.choice, &reader, &timeline);
         let plan = Plan { repository, reader, timeline, memory, choice, captured, monitor };
-        let stored = store(&plan, &mut writer, capture)?;
-        Ok((stored, writer.finish()?))
+        match store(&plan, &mut writer, capture) {
+            Ok(stored) => Ok((stored, writer.finish()?)),
+            // A store that just failed is not asked again.
+            Err(error @ SnapshotError::Repository(RepositoryError::Store(_))) => Err(error),
+            Err(error) => {
+                writer.list_stored();
+                Err(error)
+            }
+        }
     };
     let (stored, written) =
         Index::with(repository, layers.as_deref(), monitor, SnapshotError::misses_chunk, &mut attempt)?;

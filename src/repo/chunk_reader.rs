@@ -20,18 +20,23 @@ const MAX_OPEN_PACKS: usize = 8192;
 pub struct ChunkReader<'r> {
     repository: &'r Repository,
     index: &'r Index,
-    packs: Mutex<HashMap<ObjectHash, Arc<PackReader>>>,
+    packs: Arc<OpenPacks>,
 }
 
 impl<'r> ChunkReader<'r> {
     /// A reader of the chunks that `index` knows.
     pub fn new(repository: &'r Repository, index: &'r Index) -> Self {
-        Self { repository, index, packs: Mutex::default() }
+        Self { repository, index, packs: Arc::default() }
     }
 
     /// Whose chunks it reads.
     pub fn repository(&self) -> &'r Repository {
         self.repository
+    }
+
+    /// The packs that it has opened, for those that fetch for it.
+    pub fn packs(&self) -> Arc<OpenPacks> {
+        Arc::clone(&self.packs)
     }
 
     /// A chunk's first place, for planning.
@@ -59,9 +64,22 @@ impl<'r> ChunkReader<'r> {
         read_part(&**store, damaged, &name, range, |mut sealed| self.open(place, &mut sealed))
     }
 
+    /// A chunk from sealed bytes that were fetched, or, should they be damaged or not have come, from any of its places.
+    pub fn read_fetched(
+        &self,
+        place: Place,
+        sealed: Option<&[u8]>,
+        needed_by: &dyn Fn() -> String,
+    ) -> Result<Vec<u8>, Fault> {
+        match sealed.map(|sealed| self.open(place, &mut sealed.to_vec())) {
+            Some(Ok(chunk)) => Ok(chunk),
+            _ => self.read(place.chunk.id, needed_by),
+        }
+    }
+
     /// Decodes the sealed bytes of a chunk.
     pub fn open(&self, place: Place, sealed: &mut [u8]) -> Result<Vec<u8>, Fault> {
-        let (pack, chunk) = (self.pack(place.pack.name)?, place.chunk);
+        let (pack, chunk) = (self.packs.open(self.repository, place.pack.name)?, place.chunk);
         pack.chunk(chunk.id, chunk.offset, sealed, self.repository.keys()).map_err(|source| Fault::Chunk {
             name: ObjectName::pack(place.pack.name),
             chunk: chunk.id,
@@ -69,26 +87,52 @@ impl<'r> ChunkReader<'r> {
             source,
         })
     }
+}
 
-    fn pack(&self, hash: ObjectHash) -> Result<Arc<PackReader>, Fault> {
-        if let Some(pack) = self.open_packs().get(&hash) {
-            return Ok(Arc::clone(pack));
-        }
-        let name = ObjectName::pack(hash);
-        let Repository { store, damaged, config, keys, .. } = self.repository;
-        let pack = read_part(&**store, damaged, &name, 0..PACK_HEADER_BYTES as u64, |head| {
-            PackReader::open(&head, &config.seal_context(), keys).map_err(Fault::object(&name))
-        })?;
-        let pack = Arc::new(pack);
-        let mut open = self.open_packs();
-        if open.len() >= MAX_OPEN_PACKS {
-            open.clear();
-        }
-        open.insert(hash, Arc::clone(&pack));
-        Ok(pack)
+/// Packs whose data keys were opened. Whoever asks for one that another is opening waits for it: one request a pack.
+#[derive(Default)]
+pub struct OpenPacks(Mutex<HashMap<ObjectHash, Arc<Slot>>>);
+
+/// A pack that is open, or is being opened by whoever has the lock.
+type Slot = Mutex<Option<Arc<PackReader>>>;
+
+impl OpenPacks {
+    /// A pack; its header is fetched if it is not open yet.
+    pub fn open(&self, repository: &Repository, hash: ObjectHash) -> Result<Arc<PackReader>, Fault> {
+        let Repository { store, damaged, config, keys, .. } = repository;
+        self.open_with(hash, |name| {
+            read_part(&**store, damaged, name, 0..PACK_HEADER_BYTES as u64, |head| {
+                PackReader::open(&head, &config.seal_context(), keys).map_err(Fault::object(name))
+            })
+        })
     }
 
-    fn open_packs(&self) -> std::sync::MutexGuard<'_, HashMap<ObjectHash, Arc<PackReader>>> {
-        self.packs.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Opens a pack from its first bytes. If they are no pack's, nothing happens: whoever needs it will be told.
+    pub fn learn(&self, repository: &Repository, hash: ObjectHash, head: &[u8]) {
+        let head = head.get(..PACK_HEADER_BYTES).unwrap_or_default();
+        let context = repository.config.seal_context();
+        let _ = self
+            .open_with(hash, |name| PackReader::open(head, &context, &repository.keys).map_err(Fault::object(name)));
+    }
+
+    fn open_with(
+        &self,
+        hash: ObjectHash,
+        open: impl FnOnce(&ObjectName) -> Result<PackReader, Fault>,
+    ) -> Result<Arc<PackReader>, Fault> {
+        let slot = self.slot(hash);
+        let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(pack) = &*slot {
+            return Ok(Arc::clone(pack));
+        }
+        Ok(Arc::clone(slot.insert(Arc::new(open(&ObjectName::pack(hash))?))))
+    }
+
+    fn slot(&self, hash: ObjectHash) -> Arc<Slot> {
+        let mut packs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if packs.len() >= MAX_OPEN_PACKS && !packs.contains_key(&hash) {
+            packs.clear();
+        }
+        Arc::clone(packs.entry(hash).or_default())
     }
 }

@@ -1,7 +1,7 @@
 //! Stores chunks: gathers them into packs, seals and uploads packs beside the caller, and lists them in index segments.
 //!
 //! The order of writes is kept here: a segment is created only after all packs in it are durable, and [`ChunkWriter::finish`]
-//! returns only after the last segment.
+//! returns only after the last segment. Packs that were left unlisted by a kill can be [adopted](super::unlisted_packs).
 
 use std::collections::HashSet;
 
@@ -19,7 +19,7 @@ use super::{Fault, Repository, RepositoryError};
 const TARGET_PACK_BYTES: usize = 16 << 20;
 
 /// A segment is written at the latest after this many packs, so that an interrupted upload is not done again from the start.
-const PACKS_A_SEGMENT: usize = 64;
+const PACKS_A_SEGMENT: usize = 16;
 
 /// How chunks are encoded.
 #[derive(Clone, Copy, Debug)]
@@ -62,6 +62,8 @@ pub struct ChunkWriter<'r> {
     lane: Lane<Vec<EncodedChunk>, PackResult>,
     segment: IndexSegment,
     written: Written,
+    /// Whether [`adopt`](Self::adopt) was begun.
+    adopts: bool,
 }
 
 impl<'r> ChunkWriter<'r> {
@@ -77,12 +79,29 @@ impl<'r> ChunkWriter<'r> {
             lane: pack_lane(repository, options.verify),
             segment: IndexSegment::default(),
             written: Written::default(),
+            adopts: false,
         }
     }
 
     /// Whether the chunk is new; from now on it is not, so the caller must [`add`](Self::add) it.
     pub fn claim(&mut self, id: ChunkId) -> bool {
         !self.index.contains(id) && self.known.insert(id)
+    }
+
+    /// What was stored before.
+    pub fn index(&self) -> &'r Index {
+        self.index
+    }
+
+    /// Whether packs that others have left may still be adopted: not for a second time, for then this writer's own are among them.
+    pub fn begin_adoption(&mut self) -> bool {
+        !std::mem::replace(&mut self.adopts, true)
+    }
+
+    /// Uses, and lists, a verified pack that is durable and that no segment lists.
+    pub fn adopt(&mut self, pack: ListedPack, chunks: &[PackedChunk]) -> Result<(), RepositoryError> {
+        self.known.extend(chunks.iter().map(|chunk| chunk.id));
+        self.add_to_segment(pack, chunks)
     }
 
     /// How this writer encodes.
@@ -113,12 +132,21 @@ impl<'r> ChunkWriter<'r> {
     /// Makes everything durable and listed.
     pub fn finish(mut self) -> Result<Written, RepositoryError> {
         self.close_pack()?;
-        let lane = std::mem::replace(&mut self.lane, Lane::inline(|_| unreachable!("BUG: no job after the last")));
-        for result in lane.finish() {
-            self.list(result)?;
-        }
+        self.finish_lane()?;
         self.close_segment()?;
         Ok(self.written)
+    }
+
+    /// Lists the packs that are durable, for work that ends early, so that the next one need not store them again. Waits for those under way. Best effort.
+    pub fn list_stored(mut self) {
+        let listed = self.finish_lane().and_then(|()| self.close_segment());
+        // What is not listed can still be adopted.
+        drop(listed);
+    }
+
+    fn finish_lane(&mut self) -> Result<(), RepositoryError> {
+        let lane = std::mem::replace(&mut self.lane, Lane::inline(|_| unreachable!("BUG: no job after the last")));
+        lane.finish().into_iter().try_for_each(|result| self.list(result))
     }
 
     fn close_pack(&mut self) -> Result<(), RepositoryError> {
@@ -137,10 +165,14 @@ impl<'r> ChunkWriter<'r> {
         self.written.chunk_count += chunks.len() as u64;
         self.written.pack_count += 1;
         self.written.pack_bytes += pack.length;
+        self.add_to_segment(pack, &chunks)
+    }
+
+    fn add_to_segment(&mut self, pack: ListedPack, chunks: &[PackedChunk]) -> Result<(), RepositoryError> {
         if self.segment.entries.len() + chunks.len() > MAX_SEGMENT_ENTRIES {
             self.close_segment()?;
         }
-        self.segment.add(pack, &chunks);
+        self.segment.add(pack, chunks);
         if self.segment.packs.len() >= PACKS_A_SEGMENT {
             self.close_segment()?;
         }

@@ -14,7 +14,7 @@ use crate::monitor::Monitor;
 
 use super::chunk_reader::ChunkReader;
 use super::chunk_writer::ChunkWriter;
-use super::stack_reader::{State, delta_parts};
+use super::stack_reader::{State, for_each_segment};
 use super::{Fault, ImageError, RepositoryError};
 
 /// Pages encoded at a time.
@@ -212,25 +212,24 @@ fn compose(
 ) -> Result<(StepState, BTreeMap<PageNo, Change>), Fault> {
     let mut changes: BTreeMap<PageNo, Change> = BTreeMap::new();
     let mut last: Option<StepState> = None;
-    for layer in deltas {
-        for (position, &chunk) in layer.segments.iter().enumerate() {
-            for part in delta_parts(reader, state.snapshot, state.page_size, position, chunk)? {
-                let low = last.map_or(u32::MAX, |last| last.low_page_count).min(part.state.low_page_count);
-                if last.is_none_or(|last| last.commit != part.state.commit) {
-                    // Pages beyond the low count start from zeros, whatever they were.
-                    changes.split_off(&PageNo(part.state.low_page_count.saturating_add(1)));
-                }
-                last = Some(StepState { low_page_count: low, ..part.state });
-                for Record { page, change } in part.records.into_iter().filter(|record| pages.contains(&record.page)) {
-                    let composed = match changes.remove(&page) {
-                        Some(before) => before.then(&change, state.page_size),
-                        None => change,
-                    };
-                    changes.insert(page, composed);
-                }
+    for_each_segment(reader, state.snapshot, state.page_size, deltas, |_, _, parts| {
+        for part in parts {
+            let low = last.map_or(u32::MAX, |last| last.low_page_count).min(part.state.low_page_count);
+            if last.is_none_or(|last| last.commit != part.state.commit) {
+                // Pages beyond the low count start from zeros, whatever they were.
+                changes.split_off(&PageNo(part.state.low_page_count.saturating_add(1)));
+            }
+            last = Some(StepState { low_page_count: low, ..part.state });
+            for Record { page, change } in part.records.into_iter().filter(|record| pages.contains(&record.page)) {
+                let composed = match changes.remove(&page) {
+                    Some(before) => before.then(&change, state.page_size),
+                    None => change,
+                };
+                changes.insert(page, composed);
             }
         }
-    }
+        Ok::<(), Fault>(())
+    })?;
     Ok((last.expect("BUG: a delta has a step"), changes))
 }
 

@@ -80,6 +80,9 @@ pub enum RepositoryError {
     /// What this client remembers between runs cannot be read or written.
     #[error("local state cannot be used")]
     LocalState(#[source] std::io::Error),
+    /// The whole index is needed, and only a part of it was read.
+    #[error("only a part of the index was read")]
+    PartialIndex,
     /// The user wants to stop.
     #[error(transparent)]
     Cancelled(#[from] Cancelled),
@@ -91,9 +94,9 @@ pub enum RepositoryError {
 }
 
 impl RepositoryError {
-    /// Whether a chunk was not to be found.
+    /// Whether a chunk was not to be found, or not looked for everywhere.
     pub fn misses_chunk(&self) -> bool {
-        matches!(self, Self::Fault(Fault::MissingChunk { .. }))
+        matches!(self, Self::Fault(Fault::MissingChunk { .. }) | Self::PartialIndex)
     }
 }
 

@@ -1,27 +1,20 @@
 //! Reads a state's image: which chunk holds which pages, and their bytes in the order of the packs.
 //!
-//! [`read_image`] fetches neighbouring chunks of a pack together and decodes them on all processors while the next ones are fetched. Its memory is
-//! two fetches, whatever the size of the database; the plan takes some 80 bytes a chunk.
-
-use std::ops::Range;
+//! [`read_pieces`] decodes on all processors what [`pack_fetch`](super::pack_fetch) fetches ahead. Its memory is that of the requests under way,
+//! whatever the size of the database; the plan takes some 150 bytes a chunk.
 
 use rayon::prelude::*;
 
 use crate::base::id::{ChunkId, ObjectHash};
-use crate::base::page::PageNo;
+use crate::base::page::{PageCount, PageNo, PageSize};
 use crate::format::layer::RunContent;
-use crate::format::name::ObjectName;
 use crate::monitor::{Event, Monitor};
 
 use super::chunk_reader::ChunkReader;
 use super::index::Place;
+use super::pack_fetch::{self, Fetched};
 use super::stack_reader::{State, image_runs};
 use super::{Fault, RepositoryError};
-
-/// The most that is fetched at once, unless a single chunk is longer.
-const FETCH_BYTES: u64 = 8 << 20;
-/// Bytes that nobody needs are fetched along if they are fewer than a further request costs.
-const GAP_BYTES: u64 = 128 << 10;
 
 /// Takes whole pages, from the page with that number on.
 pub type PageSink<'a, E> = dyn Fn(PageNo, &[u8]) -> Result<(), E> + Sync + 'a;
@@ -37,6 +30,20 @@ pub struct Piece {
     pub first_in_chunk: u32,
     /// The chunk.
     pub chunk: ChunkId,
+    /// All pages of the chunk.
+    pub chunk_pages: u32,
+}
+
+impl Piece {
+    /// Its bytes.
+    pub fn bytes(&self, page_size: PageSize) -> u64 {
+        page_size.image_bytes(PageCount(self.pages))
+    }
+
+    /// Whether it is all of its chunk.
+    pub fn is_whole(&self) -> bool {
+        self.first_in_chunk == 0 && self.pages == self.chunk_pages
+    }
 }
 
 /// The pieces of a state's image, in page order. Pages in none of them are zeros.
@@ -48,105 +55,51 @@ pub fn pieces(reader: &ChunkReader<'_>, state: &State) -> Result<Vec<Piece>, Fau
         match run.content {
             RunContent::Zeros => None,
             RunContent::Chunk { chunk, first: first_in_chunk } => {
-                Some(Piece { first, pages: run.pages, first_in_chunk, chunk: chunk.id })
+                Some(Piece { first, pages: run.pages, first_in_chunk, chunk: chunk.id, chunk_pages: chunk.pages })
             }
         }
     });
     Ok(pieces.collect())
 }
 
-/// Chunks that are fetched with one request.
-struct Fetch {
-    pack: ObjectHash,
-    range: Range<u64>,
-    /// Each with its pieces.
-    chunks: Vec<(Place, Range<usize>)>,
-}
-
-/// Hands every page of the image that is in a chunk to `write`, in no particular order and from several threads: the first page's number and whole pages.
-pub fn read_image<E: From<RepositoryError> + Send>(
+/// Hands the pages of these pieces of a state's image to `write`, in no particular order and from several threads: the first page's number and whole pages.
+pub fn read_pieces<E: From<RepositoryError> + Send>(
     reader: &ChunkReader<'_>,
     state: &State,
+    pieces: Vec<Piece>,
     write: &PageSink<'_, E>,
     monitor: &dyn Monitor,
 ) -> Result<(), E> {
     let fault = |fault: Fault| E::from(RepositoryError::from(fault));
     let (id, page_bytes) = (state.snapshot, state.page_size.bytes());
-    let (pieces, fetches) = plan(reader, state).map_err(fault)?;
-    let store = reader.repository().store();
-    let fetch = |fetch: &Fetch| store.read_range(&ObjectName::pack(fetch.pack), fetch.range.clone());
-    let mut fetched = fetches.first().map(fetch);
-    for (i, current) in fetches.iter().enumerate() {
-        monitor.check_cancelled().map_err(|cancelled| E::from(cancelled.into()))?;
-        let bytes = fetched.take().and_then(Result::ok);
-        let (next, written) = rayon::join(
-            || fetches.get(i + 1).map(fetch),
-            || {
-                current.chunks.par_iter().try_for_each(|(place, range)| {
-                    let chunk = open_chunk(reader, id, *place, bytes.as_deref(), current.range.start).map_err(fault)?;
-                    for piece in &pieces[range.clone()] {
-                        write(piece.first, slice(&chunk, piece, page_bytes, id).map_err(fault)?)?;
-                        monitor.event(Event::Advanced(piece.pages as u64 * page_bytes as u64));
-                    }
-                    Ok::<(), E>(())
-                })
-            },
-        );
-        written?;
-        fetched = next;
-    }
-    Ok(())
+    let placed = place(reader, id, pieces).map_err(fault)?;
+    let chunks: Vec<&[(Place, Piece)]> = placed.chunk_by(|(a, _), (b, _)| a == b).collect();
+    let places: Vec<Place> = chunks.iter().map(|pieces| pieces[0].0).collect();
+    pack_fetch::fetch(reader, &places, monitor, |fetched: &Fetched| {
+        chunks[fetched.positions.clone()].par_iter().try_for_each(|pieces| {
+            let place = pieces[0].0;
+            let chunk = reader.read_fetched(place, fetched.sealed(place), &|| format!("snapshot {id}"));
+            let chunk = chunk.map_err(fault)?;
+            for (_, piece) in *pieces {
+                write(piece.first, slice(&chunk, piece, page_bytes, id).map_err(fault)?)?;
+                monitor.event(Event::Advanced(piece.pages as u64 * page_bytes as u64));
+            }
+            Ok(())
+        })
+    })
 }
 
-/// From what was fetched, or, should that be damaged or not have come, from any other place.
-fn open_chunk(
-    reader: &ChunkReader<'_>,
-    id: ObjectHash,
-    place: Place,
-    fetched: Option<&[u8]>,
-    start: u64,
-) -> Result<Vec<u8>, Fault> {
-    let offset = (u64::from(place.chunk.offset) - start) as usize;
-    let sealed = fetched.and_then(|bytes| bytes.get(offset..offset + place.chunk.length as usize));
-    match sealed.map(|sealed| reader.open(place, &mut sealed.to_vec())) {
-        Some(Ok(chunk)) => Ok(chunk),
-        _ => reader.read(place.chunk.id, &|| format!("snapshot {id}")),
-    }
+/// The pieces with their places, in the order of the packs.
+fn place(reader: &ChunkReader<'_>, id: ObjectHash, pieces: Vec<Piece>) -> Result<Vec<(Place, Piece)>, Fault> {
+    let missing = |chunk| Fault::MissingChunk { chunk, needed_by: format!("snapshot {id}") };
+    let place = |piece: Piece| Ok((reader.place(piece.chunk).ok_or_else(|| missing(piece.chunk))?, piece));
+    let mut placed: Vec<(Place, Piece)> = pieces.into_iter().map(place).collect::<Result<_, Fault>>()?;
+    placed.sort_unstable_by_key(|(place, piece)| (pack_fetch::sort_key(place), piece.first));
+    Ok(placed)
 }
 
 fn slice<'a>(chunk: &'a [u8], piece: &Piece, page_bytes: usize, snapshot: ObjectHash) -> Result<&'a [u8], Fault> {
     let start = piece.first_in_chunk as usize * page_bytes;
     let pages = chunk.get(start..start + piece.pages as usize * page_bytes);
     pages.ok_or(Fault::ShortChunk { snapshot, chunk: piece.chunk })
-}
-
-/// Pieces sorted by their place in the packs, and the fetches that cover them.
-fn plan(reader: &ChunkReader<'_>, state: &State) -> Result<(Vec<Piece>, Vec<Fetch>), Fault> {
-    let needed_by = || format!("snapshot {}", state.snapshot);
-    let place = |chunk| reader.place(chunk).ok_or_else(|| Fault::MissingChunk { chunk, needed_by: needed_by() });
-    let mut placed: Vec<(Place, Piece)> = pieces(reader, state)?
-        .into_iter()
-        .map(|piece| Ok((place(piece.chunk)?, piece)))
-        .collect::<Result<_, Fault>>()?;
-    placed.sort_unstable_by_key(|(place, piece)| (place.pack.name, place.chunk.offset, piece.first));
-    let mut fetches: Vec<Fetch> = Vec::new();
-    for (i, (place, _)) in placed.iter().enumerate() {
-        let start = u64::from(place.chunk.offset);
-        let end = start + u64::from(place.chunk.length);
-        match fetches.last_mut() {
-            Some(fetch) if fetch.pack == place.pack.name && fits(fetch, start, end) => {
-                fetch.range.end = fetch.range.end.max(end);
-                match fetch.chunks.last_mut() {
-                    Some((last, range)) if last.chunk == place.chunk => range.end = i + 1,
-                    _ => fetch.chunks.push((*place, i..i + 1)),
-                }
-            }
-            _ => fetches.push(Fetch { pack: place.pack.name, range: start..end, chunks: vec![(*place, i..i + 1)] }),
-        }
-    }
-    Ok((placed.into_iter().map(|(_, piece)| piece).collect(), fetches))
-}
-
-fn fits(fetch: &Fetch, start: u64, end: u64) -> bool {
-    start <= fetch.range.end + GAP_BYTES && end - fetch.range.start <= FETCH_BYTES
 }

@@ -11,7 +11,7 @@ use std::collections::{HashMap, VecDeque};
 use rayon::prelude::*;
 
 use crate::base::id::ChunkId;
-use crate::base::page::{PageNo, PageReader};
+use crate::base::page::{PageNo, PageReader, PageSize};
 use crate::chunk::cutter::Cutter;
 use crate::format::layer::{LayerBuilder, LayerSegment, PageChunk, Run, RunContent};
 use crate::monitor::{Event, Monitor, Phase};
@@ -71,6 +71,12 @@ pub fn plan(runs: &[(PageNo, Run)], changed: &[PageNo], page_count: u32) -> Vec<
     extents
 }
 
+/// Bytes of the new pages of an image.
+pub fn new_bytes(extents: &[Extent], page_size: PageSize) -> u64 {
+    let new_pages = extents.iter().map(|extent| if let Extent::New(_, pages) = extent { *pages } else { 0 });
+    new_pages.map(u64::from).sum::<u64>() * page_size.bytes() as u64
+}
+
 /// Kept where nothing changed, new elsewhere, also beyond the earlier image.
 fn split_at_changes(runs: &[(PageNo, Run)], changed: &[PageNo], page_count: u32) -> Vec<Extent> {
     let mut extents = Vec::new();
@@ -106,8 +112,7 @@ pub fn write_image<P: PageReader>(
     tree: Option<&mut PageMapBuilder>,
     monitor: &dyn Monitor,
 ) -> Result<Vec<ChunkId>, ImageError<P::Error>> {
-    let new_pages = extents.iter().map(|extent| if let Extent::New(_, pages) = extent { *pages } else { 0 });
-    let total_bytes = new_pages.map(u64::from).sum::<u64>() * source.page_size().bytes() as u64;
+    let total_bytes = new_bytes(extents, source.page_size());
     monitor.event(Event::Started { phase: Phase::Snapshot, total_bytes });
     let cutter = Cutter::new(repository.config.cutter, source.page_size(), &repository.keys.gear);
     let mut reader = BatchReader::new(source, cutter, extents, tree);

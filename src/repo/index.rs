@@ -30,6 +30,8 @@ pub struct Index {
     packs: Vec<ListedPack>,
     /// Sorted by chunk id.
     entries: Vec<Entry>,
+    /// Only what this client remembered was read.
+    is_partial: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -47,7 +49,10 @@ impl Index {
     /// Reads the segments that this client remembers, without asking which there are; all of them where asking costs nothing. Chunks of others may be missing.
     pub fn load_remembered(repository: &Repository) -> Result<(Self, Vec<Fault>), StoreError> {
         match repository.store().remembered(Folder::Index) {
-            Some(listed) => Ok(Self::of(repository, listed)),
+            Some(listed) => {
+                let (index, faults) = Self::of(repository, listed);
+                Ok((Self { is_partial: true, ..index }, faults))
+            }
             None => Self::load(repository),
         }
     }
@@ -100,6 +105,11 @@ impl Index {
         self.packs.extend(segment.packs);
         let entries = segment.entries.into_iter();
         self.entries.extend(entries.map(|entry| Entry { chunk: entry.chunk, pack: first + entry.pack }));
+    }
+
+    /// Fails if only a part of the index was read: what is stored whole is compared with all that is there.
+    pub fn require_whole(&self) -> Result<(), RepositoryError> {
+        if self.is_partial { Err(RepositoryError::PartialIndex) } else { Ok(()) }
     }
 
     /// Whether the chunk stands anywhere.

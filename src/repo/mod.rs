@@ -8,7 +8,7 @@
 //! # Invariants
 //! * Nothing is overwritten. Packs are durable before the index segment that lists them is created, and both before the timeline entry that needs them:
 //!   a kill at any moment leaves at most packs and segments that nothing refers to.
-//! * A chunk counts as stored only if an index segment that was read, or a pack that this process has finished, holds it.
+//! * A chunk counts as stored only if an index segment that was read, a pack that this process has finished, or one whose footer it has verified, holds it.
 //! * What is read is checked: objects against their names, chunks against their ids, timelines against their chain and against the last head that this client saw.
 
 pub mod chunk_reader;
@@ -22,9 +22,11 @@ pub mod index;
 pub mod journal;
 pub mod memory;
 mod open;
+pub mod pack_fetch;
 pub mod page_scan;
 pub mod stack_reader;
 pub mod timeline;
+pub mod unlisted_packs;
 
 use std::sync::Arc;
 
@@ -53,6 +55,8 @@ pub struct Environment {
     pub state: Option<LocalState>,
     /// How many threads seal and upload packs; 0 does it in the caller's thread.
     pub upload_threads: usize,
+    /// How many threads fetch from packs; 0 does it in the caller's thread.
+    pub fetch_threads: usize,
 }
 
 /// An opened repository.

@@ -17,6 +17,7 @@ use crate::format::layer::{LayerSegment, Run, RunContent};
 use crate::format::manifest::{Layer, Manifest};
 
 use super::chunk_reader::ChunkReader;
+use super::pack_fetch::read_ahead;
 use super::{Fault, RepositoryError};
 
 /// Parsed segments that are kept in memory.
@@ -88,13 +89,15 @@ impl State {
 /// The runs of an image layer, in page order.
 pub fn image_runs(reader: &ChunkReader<'_>, snapshot: ObjectHash, layer: &Layer) -> Result<Vec<Run>, Fault> {
     let mut runs = Vec::new();
-    for (position, &chunk) in layer.segments.iter().enumerate() {
-        let bytes = reader.read(chunk, &|| format!("snapshot {snapshot}, segment {position} of the page map"))?;
+    let needed_by = |position: usize| format!("snapshot {snapshot}, segment {position} of the page map");
+    read_ahead(reader, &layer.segments, &needed_by, |position, bytes| {
         let segment = LayerSegment::parse(&bytes, position, PageCount(layer.page_count));
+        let chunk = layer.segments[position];
         let segment = segment.map_err(|source| Fault::Layer { snapshot, position, chunk, source })?;
         runs.extend(segment.runs);
-    }
-    Ok(runs)
+        Ok(())
+    })
+    .map(|()| runs)
 }
 
 /// The step parts of one segment of a delta layer.
@@ -109,22 +112,36 @@ pub fn delta_parts(
     delta::parse(&bytes, page_size).map_err(|source| Fault::Layer { snapshot, position, chunk, source })
 }
 
+/// Hands the step parts of every segment of these delta layers to `take`, in order, with the segment's position in its layer and its chunk.
+pub fn for_each_segment<E: From<Fault>>(
+    reader: &ChunkReader<'_>,
+    snapshot: ObjectHash,
+    page_size: PageSize,
+    deltas: &[Layer],
+    mut take: impl FnMut(usize, ChunkId, Vec<StepPart>) -> Result<(), E>,
+) -> Result<(), E> {
+    let segments = |layer: &Layer| layer.segments.clone().into_iter().enumerate().collect::<Vec<_>>();
+    let segments: Vec<(usize, ChunkId)> = deltas.iter().flat_map(segments).collect();
+    let chunks: Vec<ChunkId> = segments.iter().map(|&(_, chunk)| chunk).collect();
+    let needed_by = |at: usize| format!("snapshot {snapshot}, segment {} of a delta", segments[at].0);
+    read_ahead(reader, &chunks, &needed_by, |at, bytes| {
+        let (position, chunk) = segments[at];
+        let parts = delta::parse(&bytes, page_size);
+        take(position, chunk, parts.map_err(|source| Fault::Layer { snapshot, position, chunk, source })?)
+    })
+}
+
 /// Hands every step part of a state's deltas, oldest first, to `take`: those in its layers, then those in its journal.
 pub fn for_each_part<E: From<Fault>>(
     reader: &ChunkReader<'_>,
     state: &State,
     mut take: impl FnMut(&StepPart) -> Result<(), E>,
 ) -> Result<(), E> {
-    for layer in state.deltas() {
-        for (position, &chunk) in layer.segments.iter().enumerate() {
-            for part in delta_parts(reader, state.snapshot, state.page_size, position, chunk)? {
-                if part.state.commit <= state.commit {
-                    take(&part)?;
-                }
-            }
-        }
-    }
-    state.journal.iter().filter(|part| part.state.commit <= state.commit).try_for_each(take)
+    let counts = |part: &&StepPart| part.state.commit <= state.commit;
+    for_each_segment(reader, state.snapshot, state.page_size, state.deltas(), |_, _, parts| {
+        parts.iter().filter(counts).try_for_each(&mut take)
+    })?;
+    state.journal.iter().filter(counts).try_for_each(take)
 }
 
 /// Where the record of a page stands.
@@ -188,15 +205,14 @@ impl<'r> StackReader<'r> {
 
     fn read_directory(&mut self) -> Result<(), Fault> {
         let mut order = 0;
-        for layer in self.state.deltas() {
-            for (position, &chunk) in layer.segments.iter().enumerate() {
-                let parts = delta_parts(self.reader, self.state.snapshot, self.state.page_size, position, chunk)?;
-                let segment = self.segments.len() as u32;
-                self.segments.push((position, chunk));
-                self.add(&parts, segment, &mut order);
-                self.keep(segment, Arc::new(parts));
-            }
-        }
+        let State { snapshot, page_size, .. } = *self.state;
+        for_each_segment(self.reader, snapshot, page_size, self.state.deltas(), |position, chunk, parts| {
+            let segment = self.segments.len() as u32;
+            self.segments.push((position, chunk));
+            self.add(&parts, segment, &mut order);
+            self.keep(segment, Arc::new(parts));
+            Ok::<(), Fault>(())
+        })?;
         let journal = Arc::clone(&self.state.journal);
         // The journal is no chunk: it is found by a segment number past the end.
         self.add(&journal, self.segments.len() as u32, &mut order);

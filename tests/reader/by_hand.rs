@@ -135,8 +135,13 @@ impl Hand {
     /// Opens the repository of a place.
     pub fn new(place: &Place) -> Self {
         let store = Arc::new(LocalStore::new(place.path("repository")));
-        let environment =
-            Environment { clock: Arc::new(SystemClock), entropy: Arc::new(OsEntropy), state: None, upload_threads: 0 };
+        let environment = Environment {
+            clock: Arc::new(SystemClock),
+            entropy: Arc::new(OsEntropy),
+            state: None,
+            upload_threads: 0,
+            fetch_threads: 0,
+        };
         Self { repository: repo::open(store, &PASSWORD.into(), environment).expect("the repository opens") }
     }
 
