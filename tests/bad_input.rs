@@ -121,7 +121,11 @@ fn places_that_are_no_repository_are_refused() {
         &scratch,
         &[
             (&["-r", "", "snapshots"], 2, &["name is empty"]),
-            (&["-r", "s3://bucket/x", "snapshots"], 2, &["s3", "not supported"]),
+            (&["-r", "ftp://host/x", "snapshots"], 2, &["ftp", "not supported", "hint: name a folder"]),
+            (&["-r", "s3:bucket/x", "snapshots"], 2, &["no URL", "hint: write s3://"]),
+            (&["-r", "s3://key:hunter2@bucket/x", "snapshots"], 2, &["secret", "hint: credentials come from"]),
+            (&["-r", "here", "-r", "here", "snapshots"], 2, &["here is named twice"]),
+            (&["-r", "here", "sync"], 2, &["one destination alone"]),
             (&["-r", "a.db", "snapshots"], 1, &["a.db"]),
         ],
     );

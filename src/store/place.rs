@@ -397,7 +397,9 @@ mod tests {
             ("s3://bucket?endpoint=host:9000", "endpoint"),
             ("s3://bucket?endpoint=http://u:hunter2@h", "endpoint"),
             ("s3://bucket/%2e%2e/%2e%2e/x%0ay", "control"),
-            ("sftp://-oProxyCommand=x/p", "begin with"),
+            ("sftp://-oProxyCommand=x/p", "no host has"),
+            ("sftp://-oA@host/p", "begin with"),
+            ("sftp://-host/p", "begin with"),
             ("sftp://u:hunter2@host/p", "secret"),
             ("https://host/bucket", "web address"),
         ];
