@@ -4,6 +4,7 @@
 
 mod check;
 mod compact;
+mod copy;
 mod demo;
 mod error;
 mod init;
@@ -88,6 +89,8 @@ enum Command {
     Restore(restore::RestoreArguments),
     /// Fold the layers of a database's newest state, inside the repository
     Compact(compact::CompactArguments),
+    /// Copy snapshots to another repository, under its keys
+    Copy(copy::CopyArguments),
     /// Look for damage, loss and manipulation
     Check(check::CheckArguments),
     /// Count what the repository holds
@@ -145,6 +148,7 @@ fn run(cli: Cli) -> Result<u8, CliError> {
         Command::Log(arguments) => log::run(&session, &arguments),
         Command::Restore(arguments) => restore::run(&session, arguments),
         Command::Compact(arguments) => compact::run(&session, &arguments),
+        Command::Copy(arguments) => copy::run(&session, arguments),
         Command::Check(arguments) => check::run(&session, arguments),
         Command::Stats => stats::run(&session),
         Command::Key(command) => key::run(&session, command),

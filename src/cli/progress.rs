@@ -64,6 +64,7 @@ fn title(phase: Phase) -> &'static str {
         Phase::Resume => "resuming",
         Phase::Restore => "restoring",
         Phase::Prove => "proving",
+        Phase::Copy => "copying",
         Phase::CheckData => "checking data",
     }
 }

@@ -77,19 +77,7 @@ impl Session {
         let Some(place) = &self.options.repository else {
             return Err(CliError::usage("no repository named").with_hint("use -r PLACE or set CONTINUUM_REPOSITORY"));
         };
-        let path = match place.split_once("://") {
-            None => place.as_str(),
-            Some(("file", path)) => path,
-            Some((scheme, _)) => {
-                return Err(CliError::usage(format!(
-                    "{place}: destinations of the kind {scheme:?} are not supported; name a folder"
-                )));
-            }
-        };
-        if path.is_empty() {
-            return Err(CliError::usage("the repository's name is empty"));
-        }
-        Ok(Arc::new(LocalStore::new(PathBuf::from(path))))
+        place_to_store(place)
     }
 
     /// The repository, opened with its password.
@@ -99,6 +87,23 @@ impl Session {
         repo::require_config(&*store)?;
         Ok(repo::open(store, &password::current()?, environment())?)
     }
+}
+
+/// The store at a place that a person names.
+pub fn place_to_store(place: &str) -> Result<Arc<dyn Store>, CliError> {
+    let path = match place.split_once("://") {
+        None => place,
+        Some(("file", path)) => path,
+        Some((scheme, _)) => {
+            return Err(CliError::usage(format!(
+                "{place}: destinations of the kind {scheme:?} are not supported; name a folder"
+            )));
+        }
+    };
+    if path.is_empty() {
+        return Err(CliError::usage("the repository's name is empty"));
+    }
+    Ok(Arc::new(LocalStore::new(PathBuf::from(path))))
 }
 
 /// The machine's clock, entropy and state.

@@ -16,6 +16,8 @@ pub enum Phase {
     Restore,
     /// The restored file is read back and hashed.
     Prove,
+    /// Chunks are carried from one repository to another.
+    Copy,
     /// Packs are read and their chunks opened.
     CheckData,
 }
