@@ -26,7 +26,7 @@
 //! | [`store`] | the `Store` trait; local folder, OpenDAL; local state |
 //! | [`source`] | capture of a live database |
 //! | [`repo`] | opening, packing, index, timelines, reading images |
-//! | [`ops`] | snapshot, restore, log, compact, check, stats |
+//! | [`ops`] | snapshot, restore, log, compact, copy, check, stats |
 //! | [`daemon`] | `watch`: every commit, as it happens |
 //! | [`cli`] | commands, output, exit codes, hints |
 //!

@@ -6,6 +6,7 @@ use serde_json::json;
 
 use crate::format::FormatError;
 use crate::monitor::Cancelled;
+use crate::ops::copy::CopyError;
 use crate::ops::points::FindError;
 use crate::ops::restore::RestoreError;
 use crate::ops::snapshot::SnapshotError;
@@ -93,7 +94,14 @@ impl CliError {
 
 impl From<RepositoryError> for CliError {
     fn from(error: RepositoryError) -> Self {
-        let (code, hint) = match &error {
+        let (code, hint) = repository_advice(&error);
+        Self { error: error.into(), code, hint }
+    }
+}
+
+/// The exit code, and what to do next.
+fn repository_advice(error: &RepositoryError) -> (u8, Option<String>) {
+    match error {
             RepositoryError::NotARepository { location } => {
                 (FAILED, Some(format!("make one with `continuum -r {location} init`, or name the right place")))
             }
@@ -128,9 +136,7 @@ impl From<RepositoryError> for CliError {
                 (FAILED, Some("test this machine's memory before trusting it with data".into()))
             }
             RepositoryError::Password { .. } | RepositoryError::LastSlot { .. } | RepositoryError::PartialIndex => (FAILED, None),
-        };
-        Self { error: error.into(), code, hint }
-    }
+        }
 }
 
 fn fault_hint(fault: &Fault) -> Option<String> {
@@ -258,17 +264,43 @@ fn restore_code(cause: &RestoreError) -> u8 {
     }
 }
 
+impl From<CopyError> for CliError {
+    fn from(error: CopyError) -> Self {
+        let (code, hint) = match &error {
+            CopyError::SameRepository { .. } => (USAGE, Some("name another one with --to".to_owned())),
+            CopyError::Select(error) => (FAILED, Some(select_hint(error).to_owned())),
+            CopyError::Watched { .. } => {
+                (FAILED, Some("a database has one writer: stop the watcher, or copy to a third repository".to_owned()))
+            }
+            CopyError::OtherHistory { .. } => (
+                FAILED,
+                Some(
+                    "the destination's snapshots of it are not copies of these: copy to another repository, or the other databases with --name"
+                        .to_owned(),
+                ),
+            ),
+            CopyError::Source(error) | CopyError::Destination(error) => repository_advice(error),
+            CopyError::Cancelled(_) => {
+                (INTERRUPTED, Some("what is copied stays; the same command again goes on after it".to_owned()))
+            }
+        };
+        Self { error: error.into(), code, hint }
+    }
+}
+
 impl From<SelectError> for CliError {
     fn from(error: SelectError) -> Self {
-        let hint = match &error {
-            SelectError::SeveralDatabases(_) => "name one with --name, or give a snapshot's id",
-            SelectError::Ambiguous { .. } => "give more digits of the id",
-            SelectError::NoCommit { .. } | SelectError::NothingBefore { .. } => {
-                "`continuum log` lists all restore points"
-            }
-            SelectError::None(_) | SelectError::NoMatch(_) => "`continuum snapshots` lists what is there",
-        };
-        Self { error: error.into(), code: FAILED, hint: Some(hint.to_owned()) }
+        let hint = select_hint(&error).to_owned();
+        Self { error: error.into(), code: FAILED, hint: Some(hint) }
+    }
+}
+
+fn select_hint(error: &SelectError) -> &'static str {
+    match error {
+        SelectError::SeveralDatabases(_) => "name one with --name, or give a snapshot's id",
+        SelectError::Ambiguous { .. } => "give more digits of the id",
+        SelectError::NoCommit { .. } | SelectError::NothingBefore { .. } => "`continuum log` lists all restore points",
+        SelectError::None(_) | SelectError::NoMatch(_) => "`continuum snapshots` lists what is there",
     }
 }
 

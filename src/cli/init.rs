@@ -8,7 +8,7 @@ use crate::repo::{self, InitOptions};
 
 use super::error::{CliError, DONE};
 use super::key::{CostArguments, checked_label};
-use super::session::Session;
+use super::session::{Session, fitting_environment};
 use super::{output, password};
 
 /// Options of `init`.
@@ -50,7 +50,8 @@ pub fn run(session: &Session, arguments: InitArguments) -> Result<u8, CliError> 
     let cost = arguments.cost.cost();
     let label = checked_label(arguments.label)?;
     let options = InitOptions { suite: Some(suite), label, cost, ..InitOptions::default() };
-    let repository = repo::init(store, &password::first()?, options, session.environment()?)?;
+    let environment = fitting_environment(&*store);
+    let repository = repo::init(store, &password::first()?, options, environment)?;
     let (id, location) = (repository.config().repository, repository.location());
     if session.json() {
         session.print_json(

@@ -5,6 +5,7 @@
 mod check;
 mod compact;
 mod config;
+mod copy;
 mod databases;
 mod demo;
 mod error;
@@ -136,6 +137,8 @@ enum Command {
     Restore(restore::RestoreArguments),
     /// Fold the layers of a database's newest state, inside the repository
     Compact(compact::CompactArguments),
+    /// Copy snapshots to another repository, under its keys
+    Copy(copy::CopyArguments),
     /// Look for damage, loss and manipulation
     Check(check::CheckArguments),
     /// Count what the repository holds
@@ -222,6 +225,7 @@ fn dispatch(session: &Session, command: Command, listed: &[ListedDatabase]) -> R
         Command::Log(arguments) => log::run(session, &arguments),
         Command::Restore(arguments) => restore::run(session, arguments),
         Command::Compact(arguments) => compact::run(session, &arguments),
+        Command::Copy(arguments) => copy::run(session, arguments),
         Command::Check(arguments) => check::run(session, arguments),
         Command::Stats => stats::run(session),
         Command::Sync(arguments) => sync::run(session, &arguments),

@@ -11,7 +11,15 @@ use super::error::CliError;
 pub fn current() -> Result<SecretString, CliError> {
     match from_environment("CONTINUUM_PASSWORD")? {
         Some(password) => Ok(password),
-        None => prompt("Password: "),
+        None => prompt("CONTINUUM_PASSWORD", "Password: "),
+    }
+}
+
+/// The password of the repository that is copied to.
+pub fn destination() -> Result<SecretString, CliError> {
+    match from_environment("CONTINUUM_TO_PASSWORD")? {
+        Some(password) => Ok(password),
+        None => prompt("CONTINUUM_TO_PASSWORD", "Password of the destination: "),
     }
 }
 
@@ -28,7 +36,7 @@ pub fn additional() -> Result<SecretString, CliError> {
 fn chosen(variable: &str, question: &str) -> Result<SecretString, CliError> {
     let password = match from_environment(variable)? {
         Some(password) => password,
-        None => prompt_twice(question)?,
+        None => prompt_twice(variable, question)?,
     };
     if password.expose_secret().is_empty() {
         return Err(CliError::usage("an empty password protects nothing"));
@@ -72,18 +80,19 @@ fn without_line_end(mut text: String) -> SecretString {
     text.into()
 }
 
-fn prompt(question: &str) -> Result<SecretString, CliError> {
+/// Asks; where nobody can be asked, says which `variable` would have answered.
+fn prompt(variable: &str, question: &str) -> Result<SecretString, CliError> {
     if !std::io::stdin().is_terminal() {
         return Err(CliError::usage("no password: there is no terminal to ask on")
-            .with_hint("set CONTINUUM_PASSWORD, CONTINUUM_PASSWORD_FILE or CONTINUUM_PASSWORD_COMMAND"));
+            .with_hint(format!("set {variable}, {variable}_FILE or {variable}_COMMAND")));
     }
     let answer = rpassword::prompt_password(question);
     answer.map(SecretString::from).map_err(|error| CliError::failed(format!("cannot ask for the password: {error}")))
 }
 
-fn prompt_twice(question: &str) -> Result<SecretString, CliError> {
-    let first = prompt(question)?;
-    let again = prompt("Once more: ")?;
+fn prompt_twice(variable: &str, question: &str) -> Result<SecretString, CliError> {
+    let first = prompt(variable, question)?;
+    let again = prompt(variable, "Once more: ")?;
     if first.expose_secret() != again.expose_secret() {
         return Err(CliError::usage("the two passwords differ"));
     }

@@ -64,9 +64,9 @@ fn title(phase: Phase) -> &'static str {
         Phase::Resume => "resuming",
         Phase::Restore => "restoring",
         Phase::Prove => "proving",
+        Phase::Copy => "copying",
         Phase::CheckData => "checking data",
         Phase::Compare => "comparing",
-        Phase::Copy => "copying",
     }
 }
 

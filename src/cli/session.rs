@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use secrecy::SecretString;
 use serde_json::{Map, Value};
 
 use crate::base::clock::SystemClock;
@@ -141,27 +142,39 @@ impl Session {
 
     /// The repository, opened with its password.
     pub fn open(&self) -> Result<Repository, CliError> {
-        let mut store = self.store()?;
+        let repository = self.open_through(self.store()?, password::current)?;
+        let _ = self.opened.set(repository.clone());
+        Ok(repository)
+    }
+
+    /// Another repository than that of the command.
+    pub fn open_other(
+        &self,
+        places: &[String],
+        password: impl FnOnce() -> Result<SecretString, CliError>,
+    ) -> Result<Repository, CliError> {
+        let places = places.iter().map(|place| Place::parse(place)).collect::<Result<Vec<_>, _>>()?;
+        self.open_through(self.connect(&places)?.store, password)
+    }
+
+    fn open_through(
+        &self,
+        mut store: Arc<dyn Store>,
+        password: impl FnOnce() -> Result<SecretString, CliError>,
+    ) -> Result<Repository, CliError> {
         // A place that holds no repository is said before a password is asked for.
         let id = repo::require_config(&*store)?;
+        let environment = fitting_environment(&*store);
         let cache =
             xdg_folder("XDG_CACHE_HOME", ".cache").filter(|_| !self.options.no_cache && store.concurrency() > 0);
         if let Some(cache) = cache {
             store = Arc::new(Cache::new(store, cache.join(id.to_string())));
         }
-        let repository = repo::open(store, &password::current()?, self.environment()?)?;
+        let repository = repo::open(store, &password()?, environment)?;
         if repository.config().single_writer {
             self.monitor.event(Event::Notice(SINGLE_WRITER.into()));
         }
-        let _ = self.opened.set(repository.clone());
         Ok(repository)
-    }
-
-    /// The machine's clock, entropy and state, and threads that fit the destinations.
-    pub fn environment(&self) -> Result<Environment, CliError> {
-        let remote = self.connected()?.store.concurrency() > 0;
-        let upload_threads = if remote { UPLOAD_THREADS.1 } else { UPLOAD_THREADS.0 };
-        Ok(Environment { upload_threads, ..environment() })
     }
 
     /// What is to be done and said when the command has done its part: destinations that are behind get another chance, and copies that were found damaged are named.
@@ -202,6 +215,12 @@ fn describe_counts(meter: &Meter) -> String {
         output::bytes(uploaded_bytes),
         output::bytes(downloaded_bytes),
     )
+}
+
+/// The machine's environment, with threads that fit the destinations.
+pub fn fitting_environment(store: &dyn Store) -> Environment {
+    let upload_threads = if store.concurrency() > 0 { UPLOAD_THREADS.1 } else { UPLOAD_THREADS.0 };
+    Environment { upload_threads, ..environment() }
 }
 
 /// The machine's clock, entropy and state.

@@ -175,6 +175,15 @@ fn chunk_data(context: &SealContext, slot: u32, id: ChunkId) -> Vec<u8> {
     object::associated_data(ObjectType::Chunk, context, &binding)
 }
 
+/// A chunk that was opened and has the id that it should have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenedChunk {
+    /// What [`codec::encode`] had made of it.
+    pub encoded: Vec<u8>,
+    /// Its bytes.
+    pub decoded: Vec<u8>,
+}
+
 /// A pack whose data key has been opened.
 pub struct PackReader {
     context: SealContext,
@@ -207,8 +216,20 @@ impl PackReader {
 
     /// The decoded bytes of the chunk that stands at `offset`; `sealed` is overwritten.
     pub fn chunk(&self, id: ChunkId, offset: u32, sealed: &mut [u8], keys: &Keyring) -> Result<Vec<u8>, FormatError> {
-        let decoded = codec::decode(self.authenticate(id, offset, sealed)?)?;
-        if keys.chunk_id(&decoded) == id { Ok(decoded) } else { Err(FormatError::WrongChunk) }
+        decode(id, self.authenticate(id, offset, sealed)?, keys)
+    }
+
+    /// The chunk that stands at `offset`, as it was encoded and decoded.
+    pub fn open_chunk(
+        &self,
+        id: ChunkId,
+        offset: u32,
+        mut sealed: Vec<u8>,
+        keys: &Keyring,
+    ) -> Result<OpenedChunk, FormatError> {
+        let encoded_bytes = self.authenticate(id, offset, &mut sealed)?.len();
+        sealed.truncate(encoded_bytes);
+        Ok(OpenedChunk { decoded: decode(id, &sealed, keys)?, encoded: sealed })
     }
 
     /// What the footer of `pack`, the whole object, says is in it.
@@ -226,6 +247,11 @@ impl PackReader {
         let WireFooter { chunks } = cbor::decode(&cbor)?;
         parse_records(&chunks, pack_bytes - TRAILER_BYTES as u64 - footer_bytes)
     }
+}
+
+fn decode(id: ChunkId, encoded: &[u8], keys: &Keyring) -> Result<Vec<u8>, FormatError> {
+    let decoded = codec::decode(encoded)?;
+    if keys.chunk_id(&decoded) == id { Ok(decoded) } else { Err(FormatError::WrongChunk) }
 }
 
 /// The length of the footer of a pack of `pack_bytes`, as the `end` of the pack says. It fits into the pack.
@@ -344,7 +370,13 @@ mod tests {
                 .iter()
                 .map(|chunk| {
                     let range = chunk.offset as usize..(chunk.offset + chunk.length) as usize;
-                    reader.chunk(chunk.id, chunk.offset, &mut pack.bytes[range].to_vec(), &keys).expect("BUG: it opens")
+                    let sealed = &pack.bytes[range];
+                    let opened = reader.open_chunk(chunk.id, chunk.offset, sealed.to_vec(), &keys);
+                    let opened = opened.expect("BUG: it opens");
+                    assert_eq!(opened.encoded, codec::encode(&opened.decoded, Compression::None));
+                    let decoded = reader.chunk(chunk.id, chunk.offset, &mut sealed.to_vec(), &keys);
+                    assert_eq!(decoded.as_ref(), Ok(&opened.decoded));
+                    opened.decoded
                 })
                 .collect();
             opened.sort();

@@ -18,12 +18,12 @@ pub enum Phase {
     Restore,
     /// The restored file is read back and hashed.
     Prove,
+    /// Chunks are carried from one repository to another.
+    Copy,
     /// Packs are read and their chunks opened.
     CheckData,
     /// Destinations are compared.
     Compare,
-    /// Objects are copied from one destination to another.
-    Copy,
 }
 
 /// What happened.

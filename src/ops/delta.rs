@@ -29,7 +29,7 @@ use crate::store::page_map::{PageMap, PageMapBuilder};
 const BATCH_BYTES: usize = 8 << 20;
 
 /// Packs that an interrupted backup has left are looked for when so much is to be stored. A smaller image could not save more than a few of them.
-const ADOPTION_BYTES: u64 = 64 << 20;
+pub const ADOPTION_BYTES: u64 = 64 << 20;
 
 /// What to store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

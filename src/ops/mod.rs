@@ -2,6 +2,7 @@
 
 pub mod check;
 pub mod compact;
+pub mod copy;
 pub mod delta;
 pub mod fold;
 mod partial;

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::base::id::{ChunkId, ObjectHash};
 use crate::format::name::ObjectName;
-use crate::format::pack::{PACK_HEADER_BYTES, PackReader};
+use crate::format::pack::{OpenedChunk, PACK_HEADER_BYTES, PackReader};
 
 use super::copies::read_part;
 use super::index::{Index, Place};
@@ -46,41 +46,45 @@ impl<'r> ChunkReader<'r> {
 
     /// A chunk, from any of its places. `needed_by` says what for, in case it stands nowhere.
     pub fn read(&self, id: ChunkId, needed_by: &dyn Fn() -> String) -> Result<Vec<u8>, Fault> {
+        self.open_any(id, needed_by).map(|chunk| chunk.decoded)
+    }
+
+    fn open_any(&self, id: ChunkId, needed_by: &dyn Fn() -> String) -> Result<OpenedChunk, Fault> {
         let mut fault = None;
         for place in self.index.places(id) {
-            match self.read_place(place) {
-                Ok(bytes) => return Ok(bytes),
+            match self.open_place(place) {
+                Ok(chunk) => return Ok(chunk),
                 Err(error) => fault = fault.or(Some(error)),
             }
         }
         Err(fault.unwrap_or_else(|| Fault::MissingChunk { chunk: id, needed_by: needed_by() }))
     }
 
-    fn read_place(&self, place: Place) -> Result<Vec<u8>, Fault> {
+    fn open_place(&self, place: Place) -> Result<OpenedChunk, Fault> {
         let name = ObjectName::pack(place.pack.name);
         let start = u64::from(place.chunk.offset);
         let range = start..start + u64::from(place.chunk.length);
         let Repository { store, damaged, .. } = self.repository;
-        read_part(&**store, damaged, &name, range, |mut sealed| self.open(place, &mut sealed))
+        read_part(&**store, damaged, &name, range, |sealed| self.open(place, sealed))
     }
 
     /// A chunk from sealed bytes that were fetched, or, should they be damaged or not have come, from any of its places.
-    pub fn read_fetched(
+    pub fn open_fetched(
         &self,
         place: Place,
         sealed: Option<&[u8]>,
         needed_by: &dyn Fn() -> String,
-    ) -> Result<Vec<u8>, Fault> {
-        match sealed.map(|sealed| self.open(place, &mut sealed.to_vec())) {
+    ) -> Result<OpenedChunk, Fault> {
+        match sealed.map(|sealed| self.open(place, sealed.to_vec())) {
             Some(Ok(chunk)) => Ok(chunk),
-            _ => self.read(place.chunk.id, needed_by),
+            _ => self.open_any(place.chunk.id, needed_by),
         }
     }
 
     /// Decodes the sealed bytes of a chunk.
-    pub fn open(&self, place: Place, sealed: &mut [u8]) -> Result<Vec<u8>, Fault> {
+    fn open(&self, place: Place, sealed: Vec<u8>) -> Result<OpenedChunk, Fault> {
         let (pack, chunk) = (self.packs.open(self.repository, place.pack.name)?, place.chunk);
-        pack.chunk(chunk.id, chunk.offset, sealed, self.repository.keys()).map_err(|source| Fault::Chunk {
+        pack.open_chunk(chunk.id, chunk.offset, sealed, self.repository.keys()).map_err(|source| Fault::Chunk {
             name: ObjectName::pack(place.pack.name),
             chunk: chunk.id,
             offset: chunk.offset,

@@ -4,6 +4,7 @@
 //! returns only after the last segment. Packs that were left unlisted by a kill can be [adopted](super::unlisted_packs).
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use crate::base::id::{ChunkId, ObjectHash};
 use crate::chunk::codec::{self, Compression};
@@ -20,6 +21,9 @@ const TARGET_PACK_BYTES: usize = 16 << 20;
 
 /// A segment is written at the latest after this many packs, so that an interrupted upload is not done again from the start.
 const PACKS_A_SEGMENT: usize = 16;
+
+/// How long to wait for a pack at a time. Nothing else is done meanwhile.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// How chunks are encoded.
 #[derive(Clone, Copy, Debug)]
@@ -129,24 +133,38 @@ impl<'r> ChunkWriter<'r> {
         Ok(id)
     }
 
+    /// Whether the chunk is stored, or will be.
+    pub fn knows(&self, id: ChunkId) -> bool {
+        self.known.contains(&id) || self.index.contains(id)
+    }
+
     /// Makes everything durable and listed.
     pub fn finish(mut self) -> Result<Written, RepositoryError> {
+        self.settle()
+    }
+
+    /// Makes everything until now durable and listed; returns all that was written until now.
+    pub fn settle(&mut self) -> Result<Written, RepositoryError> {
         self.close_pack()?;
-        self.finish_lane()?;
+        self.drain()?;
         self.close_segment()?;
         Ok(self.written)
     }
 
-    /// Lists the packs that are durable, for work that ends early, so that the next one need not store them again. Waits for those under way. Best effort.
+    /// Lists the packs that are durable, for work that ends early, so that the next one need not store them again. Waits for those under way. Best effort: what is
+    /// not listed can still be adopted.
     pub fn list_stored(mut self) {
-        let listed = self.finish_lane().and_then(|()| self.close_segment());
-        // What is not listed can still be adopted.
-        drop(listed);
+        let _ = self.drain().and_then(|()| self.close_segment());
     }
 
-    fn finish_lane(&mut self) -> Result<(), RepositoryError> {
-        let lane = std::mem::replace(&mut self.lane, Lane::inline(|_| unreachable!("BUG: no job after the last")));
-        lane.finish().into_iter().try_for_each(|result| self.list(result))
+    /// Waits for the packs under way.
+    fn drain(&mut self) -> Result<(), RepositoryError> {
+        while self.lane.in_flight() > 0 {
+            if let Some(result) = self.lane.wait(PATIENCE) {
+                self.list(result)?;
+            }
+        }
+        Ok(())
     }
 
     fn close_pack(&mut self) -> Result<(), RepositoryError> {

@@ -78,8 +78,8 @@ pub fn read_pieces<E: From<RepositoryError> + Send>(
     pack_fetch::fetch(reader, &places, monitor, |fetched: &Fetched| {
         chunks[fetched.positions.clone()].par_iter().try_for_each(|pieces| {
             let place = pieces[0].0;
-            let chunk = reader.read_fetched(place, fetched.sealed(place), &|| format!("snapshot {id}"));
-            let chunk = chunk.map_err(fault)?;
+            let opened = reader.open_fetched(place, fetched.sealed(place), &|| format!("snapshot {id}"));
+            let chunk = opened.map_err(fault)?.decoded;
             for (_, piece) in *pieces {
                 write(piece.first, slice(&chunk, piece, page_bytes, id).map_err(fault)?)?;
                 monitor.event(Event::Advanced(piece.pages as u64 * page_bytes as u64));

@@ -119,11 +119,11 @@ pub fn read_ahead<E: From<Fault>>(
             arrived.extend(lane.wait(PATIENCE));
         }
         let sealed: Option<Vec<u8>> = arrived.remove(&position).flatten();
-        let bytes = match place {
-            Some(place) => reader.read_fetched(place, sealed.as_deref(), &|| needed_by(position)),
+        let opened = match place {
+            Some(place) => reader.open_fetched(place, sealed.as_deref(), &|| needed_by(position)),
             None => Err(Fault::MissingChunk { chunk, needed_by: needed_by(position) }),
         };
-        take(position, bytes?)?;
+        take(position, opened?.decoded)?;
     }
     Ok(())
 }

@@ -86,18 +86,22 @@ impl State {
     }
 }
 
-/// The runs of an image layer, in page order.
-pub fn image_runs(reader: &ChunkReader<'_>, snapshot: ObjectHash, layer: &Layer) -> Result<Vec<Run>, Fault> {
-    let mut runs = Vec::new();
+/// The page map of an image layer, segment by segment.
+pub fn read_map(reader: &ChunkReader<'_>, snapshot: ObjectHash, layer: &Layer) -> Result<Vec<LayerSegment>, Fault> {
+    let mut map = Vec::new();
     let needed_by = |position: usize| format!("snapshot {snapshot}, segment {position} of the page map");
     read_ahead(reader, &layer.segments, &needed_by, |position, bytes| {
         let segment = LayerSegment::parse(&bytes, position, PageCount(layer.page_count));
         let chunk = layer.segments[position];
-        let segment = segment.map_err(|source| Fault::Layer { snapshot, position, chunk, source })?;
-        runs.extend(segment.runs);
+        map.push(segment.map_err(|source| Fault::Layer { snapshot, position, chunk, source })?);
         Ok(())
     })
-    .map(|()| runs)
+    .map(|()| map)
+}
+
+/// The runs of an image layer, in page order.
+pub fn image_runs(reader: &ChunkReader<'_>, snapshot: ObjectHash, layer: &Layer) -> Result<Vec<Run>, Fault> {
+    Ok(read_map(reader, snapshot, layer)?.into_iter().flat_map(|segment| segment.runs).collect())
 }
 
 /// The step parts of one segment of a delta layer.

@@ -102,6 +102,11 @@ pub struct Finished {
 }
 
 impl Finished {
+    /// Of a command with these arguments.
+    pub fn of(arguments: &[&str], output: Output) -> Self {
+        Self { command: arguments.join(" "), output }
+    }
+
     /// The output of a run that must have succeeded.
     #[track_caller]
     pub fn expect_success(self) -> Output {
