@@ -163,7 +163,11 @@ impl Session {
         password: impl FnOnce() -> Result<SecretString, CliError>,
     ) -> Result<Repository, CliError> {
         // A place that holds no repository is said before a password is asked for.
-        let id = repo::require_config(&*store)?;
+        let (id, empty) = repo::require_config(&*store)?;
+        for location in empty {
+            let text = format!("{location} holds no repository; `continuum sync` makes it a whole copy of the others");
+            self.monitor.event(Event::Notice(text));
+        }
         let environment = fitting_environment(&*store);
         let cache =
             xdg_folder("XDG_CACHE_HOME", ".cache").filter(|_| !self.options.no_cache && store.concurrency() > 0);
@@ -193,7 +197,7 @@ impl Session {
         }
         for (location, name) in self.opened.get().map(|opened| opened.damaged_copies().list()).unwrap_or_default() {
             let text =
-                format!("{location}: {name} is damaged, another destination's copy is good; `continuum sync` mends it");
+                format!("{location}: {name} is damaged, another destination's copy is good; `continuum sync --read-data` mends it");
             self.monitor.event(Event::Notice(text));
         }
         if self.options.verbose {

@@ -192,7 +192,9 @@ fn describe_plan(plan: &Plan, latencies: &[String]) -> String {
         (None, lacking, wrong) => {
             let lacks = (lacking > 0).then(|| match destination.lacking_entries {
                 0 => format!("lacks {}", output::plural(lacking, "object")),
-                entries => format!("lacks {}, {entries} of them restore points", output::plural(lacking, "object")),
+                entries => {
+                    format!("lacks {}, with {}", output::plural(lacking, "object"), output::plural(entries, "restore point"))
+                }
             });
             let wrong = (wrong > 0).then(|| format!("{} damaged", output::plural(wrong, "object")));
             lacks.into_iter().chain(wrong).collect::<Vec<_>>().join(", ")

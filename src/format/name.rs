@@ -74,6 +74,12 @@ impl ObjectName {
         self.0.starts_with("probe/")
     }
 
+    /// Whether it is one of the first objects of a repository. Only for these may a store make the repository's own folder: one that was moved away or unmounted
+    /// must not be made anew, for what went there would be lost.
+    pub fn begins_a_repository(&self) -> bool {
+        self.slot().is_some() || self.is_probe() || *self == Self::config()
+    }
+
     /// A name as a store lists it.
     pub fn from_listing(name: String) -> Self {
         Self(name)

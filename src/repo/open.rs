@@ -75,9 +75,10 @@ fn guarded(store: Arc<dyn Store>, config: &Config) -> Arc<dyn Store> {
     if config.single_writer { Arc::new(SingleWriter::new(store)) } else { store }
 }
 
-/// The identity of the repository that is there; fails if there is none. Needs no key, and nobody has vouched for it yet.
-pub fn require_config(store: &dyn Store) -> Result<RepositoryId, RepositoryError> {
-    read_config(store).map(|config| config.repository())
+/// The identity of the repository that is there, and destinations that answer and hold none; fails if no destination holds one. Needs no key, and nobody has
+/// vouched for it yet.
+pub fn require_config(store: &dyn Store) -> Result<(RepositoryId, Vec<String>), RepositoryError> {
+    read_config(store).map(|(config, empty)| (config.repository(), empty))
 }
 
 /// Fails if there is a repository already.
@@ -95,7 +96,7 @@ pub fn open(
     password: &SecretString,
     environment: Environment,
 ) -> Result<Repository, RepositoryError> {
-    let untrusted = read_config(&*store)?;
+    let (untrusted, _) = read_config(&*store)?;
     let root = unlock(&*store, untrusted.repository(), password, environment.state.as_ref())?;
     let keys = Keyring::new(root);
     let config = untrusted.verify(&keys).map_err(Fault::object(&ObjectName::config()))?;
@@ -103,7 +104,7 @@ pub fn open(
     Ok(Repository { store, config, keys: Arc::new(keys), environment, damaged: DamagedCopies::default() })
 }
 
-fn read_config(store: &dyn Store) -> Result<UntrustedConfig, RepositoryError> {
+fn read_config(store: &dyn Store) -> Result<(UntrustedConfig, Vec<String>), RepositoryError> {
     let name = ObjectName::config();
     let read = |store: &dyn Store| store.read(&name, MAX_PLAIN_BYTES as u64);
     let object = match read(store) {
@@ -120,7 +121,9 @@ fn read_config(store: &dyn Store) -> Result<UntrustedConfig, RepositoryError> {
     if let (Some((first, _)), Some((second, _))) = (first, other) {
         return Err(StoreError::Conflict { name, first: first.clone(), second: second.clone() }.into());
     }
-    Ok(UntrustedConfig::parse(&object).map_err(Fault::object(&name))?)
+    let empty = others.iter().filter(|(_, copy)| matches!(copy, Err(StoreError::NotFound { .. })));
+    let empty = empty.map(|(location, _)| location.clone()).collect();
+    Ok((UntrustedConfig::parse(&object).map_err(Fault::object(&name))?, empty))
 }
 
 /// The slot that opened last on this client, which saves listing them, then all slots.

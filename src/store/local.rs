@@ -68,8 +68,12 @@ impl LocalStore {
         }
     }
 
-    fn create_file(&self, path: &Path, bytes: &[u8]) -> io::Result<Creation> {
+    fn create_file(&self, name: &ObjectName, bytes: &[u8]) -> io::Result<Creation> {
+        let path = &self.path(name);
         self.check_root()?;
+        if !name.begins_a_repository() && !self.root.is_dir() {
+            return Err(io::Error::other("the repository's folder is not there: is a disk not mounted?"));
+        }
         let temporary_folder = self.root.join("tmp");
         create_folder(&temporary_folder)?;
         self.cleaned.call_once(|| remove_stale(&temporary_folder));
@@ -114,7 +118,7 @@ impl Store for LocalStore {
     }
 
     fn create(&self, name: &ObjectName, bytes: &[u8]) -> Result<Creation, StoreError> {
-        self.create_file(&self.path(name), bytes).map_err(|error| self.error("create", name, error))
+        self.create_file(name, bytes).map_err(|error| self.error("create", name, error))
     }
 
     fn read(&self, name: &ObjectName, limit_bytes: u64) -> Result<Vec<u8>, StoreError> {
@@ -236,8 +240,9 @@ mod tests {
 
     fn store() -> (tempfile::TempDir, LocalStore) {
         let folder = tempfile::tempdir().expect("BUG: a temporary folder");
-        let store = LocalStore::new(folder.path().join("a/b"));
-        (folder, store)
+        let root = folder.path().join("a/b");
+        fs::create_dir_all(&root).expect("BUG: a folder");
+        (folder, LocalStore::new(root))
     }
 
     #[test]

@@ -226,7 +226,7 @@ impl SftpStore {
         let path = self.path(name.as_str());
         match self.write(sftp, &temporary, bytes).await {
             Err(failure) if failure.is_not_found() => {
-                self.create_folders(sftp, "tmp", begins_a_repository(name)).await?;
+                self.create_folders(sftp, "tmp", name.begins_a_repository()).await?;
                 self.write(sftp, &temporary, bytes).await?;
             }
             written => written?,
@@ -234,7 +234,7 @@ impl SftpStore {
         let published = match self.publish(sftp, &temporary, &path).await {
             Err(failure) if failure.is_not_found() => {
                 let folder = name.as_str().rsplit_once('/').map_or("", |(folder, _)| folder);
-                self.create_folders(sftp, folder, begins_a_repository(name)).await?;
+                self.create_folders(sftp, folder, name.begins_a_repository()).await?;
                 self.publish(sftp, &temporary, &path).await
             }
             published => published,
@@ -244,8 +244,7 @@ impl SftpStore {
         published
     }
 
-    /// Creates a folder of the repository and those above it; the repository's own only with its first objects: one that was moved away or unmounted must not
-    /// be made anew, for what went there would be lost.
+    /// Creates a folder of the repository and those above it, the repository's own only with its first objects.
     async fn create_folders(&self, sftp: &Sftp, folder: &str, root_too: bool) -> Result<(), Failure> {
         let mut fs = sftp.fs();
         let root = &self.place.path;
@@ -336,11 +335,6 @@ async fn message_of(mut ssh: Child, stderr: Option<ChildStderr>) -> Option<Strin
     let message = String::from_utf8_lossy(&message);
     let lines: Vec<&str> = message.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     Some(if lines.is_empty() { format!("ssh ended with {status}") } else { lines.join("; ") })
-}
-
-/// Whether an object is one of the first of a repository.
-fn begins_a_repository(name: &ObjectName) -> bool {
-    name.slot().is_some() || name.is_probe() || *name == ObjectName::config()
 }
 
 impl Store for SftpStore {
