@@ -1,7 +1,7 @@
 //! `--phase s3`: repositories on an S3 server on loopback, ours also in a folder.
 //!
 //! What is slow there may be the server and not its client. So the same bytes as we stored are put by a client that does
-//! nothing else, in the same round: no backup can be faster than that.
+//! nothing else, in the same round: a backup can hardly be faster than that.
 //!
 //! A round gives every tool a prefix of its own in a new bucket. After the full backup and its restore, as on another
 //! machine, the application works and checkpoints, and every tool takes its next backup.
