@@ -80,13 +80,17 @@ class S3:
         return self.send("GET", self.place.object(name), {})
 
     def send(self, method, path, headers, body=b""):
+        signed = self.sign(method, path, hashlib.sha256(body).hexdigest())
+        return self.place.send(method, path, {**headers, **signed}, body)
+
+    def sign(self, method, path, digest, query=""):
+        """The headers of a request whose body has this digest and whose query is in canonical form."""
         now = datetime.datetime.now(datetime.timezone.utc)
         date, region = now.strftime("%Y%m%d"), self.place.options.get("region", "us-east-1")
-        digest = hashlib.sha256(body).hexdigest()
         signed = {"host": self.place.host, "x-amz-content-sha256": digest, "x-amz-date": now.strftime("%Y%m%dT%H%M%SZ")}
         names = ";".join(signed)
         lines = "".join(f"{header}:{value}\n" for header, value in signed.items())
-        canonical = "\n".join([method, self.place.base + path, "", lines, names, digest])
+        canonical = "\n".join([method, self.place.base + path, query, lines, names, digest])
         scope = f"{date}/{region}/s3/aws4_request"
         hashed = hashlib.sha256(canonical.encode()).hexdigest()
         key = ("AWS4" + os.environ["AWS_SECRET_ACCESS_KEY"]).encode()
@@ -96,7 +100,7 @@ class S3:
         signature = hmac.digest(key, text.encode(), "sha256").hex()
         credential = f"{os.environ['AWS_ACCESS_KEY_ID']}/{scope}"
         authorization = f"AWS4-HMAC-SHA256 Credential={credential}, SignedHeaders={names}, Signature={signature}"
-        return self.place.send(method, path, {**headers, **signed, "authorization": authorization}, body)
+        return {**signed, "authorization": authorization}
 
 
 class Azure:

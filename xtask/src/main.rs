@@ -51,6 +51,8 @@ usage: cargo xtask <command>
       --phase incremental     the next backup after a small change: restic, rustic, borg, litestream
       --phase watch           continuous capture beside an application that writes: litestream
       --phase idle            continuous capture of 200 databases that nobody uses
+      --phase s3, --s3        full and next backups to an S3 server on loopback (the service s3, started if need
+                              be) and restores, ours to a folder as well: restic, rustic, the server's own PUTs
       --binary PATH           measure this continuum (default: what --release built)
       --database PATH         measure this database (default: make one)
       --mebibytes N           size of the database to make (default 1024)

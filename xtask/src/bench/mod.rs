@@ -5,24 +5,29 @@
 //! measurement; a tool that fails does.
 //!
 //! * [`database`]: the workload, made by the scripts in benches/load;
-//! * [`tool`]: how each tool is told to do each thing;
+//! * [`tool`]: how each tool is told to do each thing, [`repository`]: and where;
+//! * [`bucket`], [`requests`]: the S3 server, and what we ask of it;
 //! * [`measured`]: what one command cost;
 //! * [`running`]: what a daemon has cost so far;
 //! * [`application`]: the load beside it;
 //! * [`rounds`]: the order of the measurements of full backups and restores;
 //! * [`report`]: their tables and bars;
-//! * [`incremental`], [`watch`], [`idle`]: the other phases, each with its report;
+//! * [`incremental`], [`watch`], [`idle`], [`s3`]: the other phases, each with its report;
 //! * [`table`], [`statistics`], [`json`]: what the reports are made of.
 
 mod application;
+mod bucket;
 mod database;
 mod idle;
 mod incremental;
 mod json;
 mod measured;
 mod report;
+mod repository;
+mod requests;
 mod rounds;
 mod running;
+mod s3;
 mod statistics;
 mod table;
 mod tool;
@@ -34,6 +39,7 @@ use std::str::FromStr;
 
 use crate::arguments::Arguments;
 use crate::failure::Failure;
+use crate::services::{self, Up};
 use tool::{Installed, Tool};
 
 /// What is compared in one run.
@@ -47,6 +53,8 @@ enum Phase {
     Watch,
     /// Continuous capture of many databases that nobody uses.
     Idle,
+    /// Backups to an S3 server on loopback and restores from it.
+    S3,
 }
 
 impl Phase {
@@ -57,6 +65,7 @@ impl Phase {
             Self::Incremental => &[Tool::Ours, Tool::Restic, Tool::Rustic, Tool::Borg, Tool::Litestream],
             Self::Watch => &[Tool::Ours, Tool::Litestream],
             Self::Idle => &[Tool::Ours],
+            Self::S3 => &[Tool::Ours, Tool::Restic, Tool::Rustic],
         }
     }
 }
@@ -70,6 +79,7 @@ impl FromStr for Phase {
             "incremental" => Ok(Self::Incremental),
             "watch" => Ok(Self::Watch),
             "idle" => Ok(Self::Idle),
+            "s3" => Ok(Self::S3),
             _ => Err(()),
         }
     }
@@ -90,7 +100,7 @@ impl Options {
     fn parse(arguments: &mut Arguments) -> Result<Self, Failure> {
         let default_directory = || std::env::temp_dir().join("continuum-bench");
         let options = Self {
-            phase: arguments.take_value("--phase")?.unwrap_or(Phase::Full),
+            phase: take_phase(arguments)?,
             binary: arguments.take_value("--binary")?,
             database: arguments.take_value("--database")?,
             mebibytes: arguments.take_value("--mebibytes")?.unwrap_or(1024),
@@ -107,6 +117,18 @@ impl Options {
             return Err(Failure::usage("--memory-mebibytes belongs to `--phase full`"));
         }
         Ok(options)
+    }
+}
+
+/// `--s3` is short for `--phase s3`.
+fn take_phase(arguments: &mut Arguments) -> Result<Phase, Failure> {
+    let named = arguments.take_value("--phase")?;
+    if !arguments.take_flag("--s3") {
+        return Ok(named.unwrap_or(Phase::Full));
+    }
+    match named {
+        None | Some(Phase::S3) => Ok(Phase::S3),
+        Some(_) => Err(Failure::usage("--s3 is a phase of its own")),
     }
 }
 
@@ -135,6 +157,7 @@ fn peers(root: &Path, options: &Options) -> Result<(), Failure> {
     match options.phase {
         Phase::Incremental => print!("{}", incremental::run(&workload, &tools, options.rounds)?.report()),
         Phase::Watch => print!("{}", watch::run(&workload, &tools, options.rounds)?.report()),
+        Phase::S3 => s3(&workload, &tools, options.rounds)?,
         Phase::Full | Phase::Idle => full(&workload, options, &tools)?,
     }
     Ok(())
@@ -156,6 +179,22 @@ fn idle(root: &Path, options: &Options, tools: &[Installed]) -> Result<(), Failu
     };
     println!("{} rounds\n", options.rounds);
     print!("{}", idle::run(root, &options.directory, ours, options.rounds)?.report());
+    Ok(())
+}
+
+/// On the S3 service of `cargo xtask services`. One that did not run is stopped again.
+fn s3(workload: &rounds::Workload<'_>, tools: &[Installed], rounds: u32) -> Result<(), Failure> {
+    let service = &services::S3;
+    let (state, is_ours) = match service.up(workload.root)? {
+        Up::Running(state) => (state, false),
+        Up::Started(state) => (state, true),
+        Up::Missing(why) => return Err(Failure::new(format!("{}: {why}", service.name))),
+    };
+    let measured = bucket::Server::of(&state).and_then(|server| s3::run(workload, tools, &server, rounds));
+    if is_ours {
+        service.down(workload.root)?;
+    }
+    print!("{}", measured?.report());
     Ok(())
 }
 
@@ -218,6 +257,9 @@ mod tests {
         assert_eq!(given.phase, Phase::Full);
         let given = options("--phase watch --binary ./continuum").unwrap();
         assert_eq!((given.phase, given.binary), (Phase::Watch, Some(PathBuf::from("./continuum"))));
+        for line in ["--phase s3", "--s3", "--s3 --phase s3"] {
+            assert_eq!(options(line).unwrap().phase, Phase::S3);
+        }
     }
 
     #[test]
@@ -225,6 +267,7 @@ mod tests {
         assert!(options("--runs 0").is_err());
         assert!(options("--size 3").is_err());
         assert!(options("--phase fast").is_err());
+        assert!(options("--phase idle --s3").is_err());
         assert!(options("--phase idle --memory-mebibytes 64").is_err());
     }
 }

@@ -173,12 +173,13 @@ pub fn wall(step: &Step) -> f64 {
     step.cost.wall.as_secs_f64()
 }
 
-fn cpu(step: &Step) -> f64 {
+/// In seconds.
+pub fn cpu(step: &Step) -> f64 {
     step.cost.cpu.as_secs_f64()
 }
 
 #[expect(clippy::cast_precision_loss, reason = "figures for people, far below 2^53")]
-fn peak(step: &Step) -> f64 {
+pub fn peak(step: &Step) -> f64 {
     step.cost.peak_bytes as f64
 }
 

@@ -134,7 +134,7 @@ pub fn measure(site: &mut Site<'_>, work: Work) -> Result<Step, Failure> {
     let after = site.stored_bytes()?;
     // What is stored after the first backup includes what an empty repository holds.
     let added_bytes = if work == Work::Full { after } else { after.saturating_sub(before) };
-    eprintln!("  {work:?} {}: {:.2} s", site.tool().name(), cost.wall.as_secs_f64());
+    eprintln!("  {work:?} {}: {:.2} s", site.name(), cost.wall.as_secs_f64());
     Ok(Step { cost, added_bytes })
 }
 

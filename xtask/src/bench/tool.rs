@@ -1,19 +1,21 @@
 //! How each tool is told to make a repository, to back up one database, to restore it, and to watch.
 //!
 //! Every tool gets the same conditions: zstd at its level 3 or nearest default, encryption where it
-//! has any, no cache that outlives the command, a home directory of its own (so no configuration or
-//! state of this machine), and the order to read the whole database even if nothing seems to have
-//! changed.
+//! has any, a home directory of its own (so no configuration or state of this machine), and the order
+//! to read the whole database even if nothing seems to have changed. With a repository in a folder no
+//! cache outlives the command. With one in a bucket every tool keeps a cache in that home, as its users
+//! have one, which the next backup finds; a restore has another home, as on another machine, and
+//! finds none.
 
-use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
-use std::io::{self, Read};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 use super::measured::{self, Cost};
+use super::repository::{Files, Repository};
 use super::running::Running;
 use crate::failure::Failure;
 use crate::project;
@@ -23,9 +25,6 @@ const PASSWORD: &str = "measured and thrown away";
 
 /// A daemon has this long to take its first backup.
 const WATCHING_LIMIT: Duration = Duration::from_secs(600);
-
-/// Files and their lengths.
-pub type Files = BTreeMap<PathBuf, u64>;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tool {
@@ -155,28 +154,49 @@ fn is_script(path: &Path) -> bool {
 pub struct Site<'a> {
     installed: &'a Installed,
     database: &'a Path,
-    repository: PathBuf,
+    repository: Repository,
     home: PathBuf,
+    restore_home: PathBuf,
     restored: PathBuf,
     log: PathBuf,
     backups: u32,
 }
 
 impl<'a> Site<'a> {
-    /// Makes the repository. What that costs is not counted.
+    /// Makes the repository in a folder. What that costs is not counted.
     pub fn create(installed: &'a Installed, database: &'a Path, directory: &Path) -> Result<Self, Failure> {
+        Self::create_in(Repository::Folder(directory.join("repository")), installed, database, directory)
+    }
+
+    /// Makes the repository there, and what else is needed in `directory`.
+    pub fn create_in(
+        repository: Repository,
+        installed: &'a Installed,
+        database: &'a Path,
+        directory: &Path,
+    ) -> Result<Self, Failure> {
+        let home = directory.join("home");
         let site = Self {
+            restore_home: if repository.is_remote() { directory.join("another-home") } else { home.clone() },
             installed,
             database,
-            repository: directory.join("repository"),
-            home: directory.join("home"),
+            repository,
+            home,
             restored: directory.join("restored"),
             log: directory.join("log"),
             backups: 0,
         };
-        fs::create_dir_all(&site.home).map_err(Failure::io("create", &site.home))?;
+        for home in [&site.home, &site.restore_home] {
+            fs::create_dir_all(home).map_err(Failure::io("create", home))?;
+        }
         site.init()?;
         Ok(site)
+    }
+
+    /// The tool, and where it keeps its repository if that is not here.
+    pub fn name(&self) -> String {
+        let name = self.tool().name();
+        if self.repository.is_remote() { format!("{name}, S3") } else { name.to_owned() }
     }
 
     pub fn tool(&self) -> Tool {
@@ -188,29 +208,30 @@ impl<'a> Site<'a> {
             Tool::Ours | Tool::Restic | Tool::Rustic => &["init"],
             Tool::Borg => &["init", "--encryption", "repokey-blake2"],
             Tool::Litestream | Tool::Zstd | Tool::Copy => {
-                return fs::create_dir_all(&self.repository).map_err(Failure::io("create", &self.repository));
+                let folder = self.repository.folder()?;
+                return fs::create_dir_all(folder).map_err(Failure::io("create", folder));
             }
         };
-        measured::run(self.command().args(arguments), &self.log).map(|_| ())
+        measured::run(self.command()?.args(arguments), &self.log).map(|_| ())
     }
 
     /// A full backup that reads the whole database.
     pub fn full(&mut self) -> Result<Cost, Failure> {
         self.backups += 1;
-        let mut command = self.command();
+        let mut command = self.command()?;
         match self.tool() {
             Tool::Ours => command.args(["--json", "snapshot", "--strategy", "full"]).arg(self.database),
             Tool::Restic | Tool::Rustic => command.args(["backup", "--force"]).arg(self.database),
             Tool::Borg => command
                 .args(["create", "--compression", "zstd,3", "--files-cache", "disabled"])
-                .arg(self.borg_archive())
+                .arg(self.borg_archive()?)
                 .arg(self.database),
-            Tool::Litestream => self.replicate_once(&mut command),
-            Tool::Zstd => command.args(["-3", "-T2", "-q", "-f"]).arg(self.database).arg("-o").arg(self.floor_copy()),
+            Tool::Litestream => self.replicate_once(&mut command)?,
+            Tool::Zstd => command.args(["-3", "-T2", "-q", "-f"]).arg(self.database).arg("-o").arg(self.floor_copy()?),
             Tool::Copy => command
                 .args(["-c", r#"cp -- "$1" "$2" && sync -- "$2""#, "sh"])
                 .arg(self.database)
-                .arg(self.floor_copy()),
+                .arg(self.floor_copy()?),
         };
         measured::run(&mut command, &self.log)
     }
@@ -219,34 +240,34 @@ impl<'a> Site<'a> {
     /// one; what there is to build on is found out either way.
     pub fn next(&mut self) -> Result<Cost, Failure> {
         self.backups += 1;
-        let mut command = self.command();
+        let mut command = self.command()?;
         match self.tool() {
             Tool::Ours => command.args(["--json", "snapshot", "--strategy", "incremental"]).arg(self.database),
             Tool::Restic | Tool::Rustic => command.arg("backup").arg(self.database),
             Tool::Borg => {
-                command.args(["create", "--compression", "zstd,3"]).arg(self.borg_archive()).arg(self.database)
+                command.args(["create", "--compression", "zstd,3"]).arg(self.borg_archive()?).arg(self.database)
             }
-            Tool::Litestream => self.replicate_once(&mut command),
+            Tool::Litestream => self.replicate_once(&mut command)?,
             Tool::Zstd | Tool::Copy => return Err(Failure::new(format!("{} keeps no history", self.tool().name()))),
         };
         measured::run(&mut command, &self.log)
     }
 
-    fn replicate_once<'c>(&self, command: &'c mut Command) -> &'c mut Command {
-        command.args(["replicate", "-once"]).arg(self.database).arg(self.replica())
+    fn replicate_once<'c>(&self, command: &'c mut Command) -> Result<&'c mut Command, Failure> {
+        Ok(command.args(["replicate", "-once"]).arg(self.database).arg(self.replica()?))
     }
 
     /// Starts the tool as a daemon that captures what is committed to `databases`, and returns when
     /// it is watching all of them.
     pub fn watch(&self, databases: &[PathBuf]) -> Result<Running, Failure> {
-        let mut command = self.command();
+        let mut command = self.command()?;
         let watching = match self.tool() {
             Tool::Ours => {
                 command.args(["--json", "watch"]).args(databases);
                 "watching from commit"
             }
             Tool::Litestream => {
-                command.arg("replicate").args(databases).arg(self.replica());
+                command.arg("replicate").args(databases).arg(self.replica()?);
                 "snapshot complete"
             }
             other => return Err(Failure::new(format!("{} does not watch", other.name()))),
@@ -266,35 +287,36 @@ impl<'a> Site<'a> {
     pub fn restore(&self) -> Result<Cost, Failure> {
         fs::create_dir(&self.restored).map_err(Failure::io("create", &self.restored))?;
         measured::settle()?;
-        let cost = measured::run(&mut self.restore_command(), &self.log)?;
+        let cost = measured::run(&mut self.restore_command()?, &self.log)?;
         self.compare()?;
         fs::remove_dir_all(&self.restored).map_err(Failure::io("remove", &self.restored))?;
         Ok(cost)
     }
 
-    fn restore_command(&self) -> Command {
-        let mut command = self.command();
+    fn restore_command(&self) -> Result<Command, Failure> {
+        let mut command = self.command_in(&self.restore_home)?;
         match self.tool() {
             Tool::Ours => {
                 command.args(["restore", "latest", "--to"]).arg(self.restored_file()).arg("--integrity-check=false")
             }
             Tool::Restic => command.args(["restore", "latest", "--target"]).arg(&self.restored),
             Tool::Rustic => command.args(["restore", "latest"]).arg(&self.restored),
-            Tool::Borg => command.arg("extract").arg(self.borg_archive()).current_dir(&self.restored),
-            Tool::Litestream => command.args(["restore", "-o"]).arg(self.restored_file()).arg(self.replica()),
-            Tool::Zstd => command.args(["-d", "-q"]).arg(self.floor_copy()).arg("-o").arg(self.restored_file()),
+            Tool::Borg => command.arg("extract").arg(self.borg_archive()?).current_dir(&self.restored),
+            Tool::Litestream => command.args(["restore", "-o"]).arg(self.restored_file()).arg(self.replica()?),
+            Tool::Zstd => command.args(["-d", "-q"]).arg(self.floor_copy()?).arg("-o").arg(self.restored_file()),
             Tool::Copy => command
                 .args(["-c", r#"cp -- "$1" "$2" && sync -- "$2""#, "sh"])
-                .arg(self.floor_copy())
+                .arg(self.floor_copy()?)
                 .arg(self.restored_file()),
         };
-        command
+        Ok(command)
     }
 
     fn compare(&self) -> Result<(), Failure> {
         let mut command = Command::new("cmp");
         command.arg(self.database).arg(self.restored_file());
-        let compared = measured::run(&mut command, &self.log);
+        // What the restore printed stays in the log.
+        let compared = measured::run(&mut command, &self.log.with_extension("cmp"));
         compared.map(|_| ()).map_err(|failure| {
             let name = self.tool().name();
             Failure::new(format!("what {name} restored is not the database: {failure}"))
@@ -312,79 +334,56 @@ impl<'a> Site<'a> {
         }
     }
 
-    /// The lengths of all files in the repository.
+    /// The lengths of all files or objects in the repository.
     pub fn stored_bytes(&self) -> Result<u64, Failure> {
         Ok(self.stored()?.values().sum())
     }
 
-    /// Every file in the repository with its length.
+    /// Every file or object in the repository with its length.
     pub fn stored(&self) -> Result<Files, Failure> {
-        let mut files = Files::new();
-        list_files(&self.repository, &mut files).map_err(Failure::io("list", &self.repository))?;
-        Ok(files)
+        self.repository.stored()
     }
 
-    fn replica(&self) -> OsString {
+    fn replica(&self) -> Result<OsString, Failure> {
         let mut url = OsString::from("file://");
-        url.push(&self.repository);
-        url
+        url.push(self.repository.folder()?);
+        Ok(url)
     }
 
-    fn floor_copy(&self) -> PathBuf {
-        self.repository.join("copy")
+    fn floor_copy(&self) -> Result<PathBuf, Failure> {
+        Ok(self.repository.folder()?.join("copy"))
     }
 
-    fn borg_archive(&self) -> OsString {
-        let mut archive = self.repository.clone().into_os_string();
+    fn borg_archive(&self) -> Result<OsString, Failure> {
+        let mut archive = self.repository.folder()?.as_os_str().to_owned();
         archive.push(format!("::backup-{}", self.backups));
-        archive
+        Ok(archive)
     }
 
-    /// The tool's program with its surroundings: home, password, repository, no cache.
-    fn command(&self) -> Command {
+    fn command(&self) -> Result<Command, Failure> {
+        self.command_in(&self.home)
+    }
+
+    /// The tool's program with its surroundings: home, password, repository.
+    fn command_in(&self, home: &Path) -> Result<Command, Failure> {
         let mut command = Command::new(&self.installed.program);
-        command.env("HOME", &self.home);
+        command.env("HOME", home);
         for (variable, directory) in [
             ("XDG_CONFIG_HOME", "config"),
             ("XDG_CACHE_HOME", "cache"),
             ("XDG_STATE_HOME", "state"),
             ("XDG_DATA_HOME", "data"),
         ] {
-            command.env(variable, self.home.join(directory));
+            command.env(variable, home.join(directory));
         }
         match self.tool() {
-            Tool::Ours => command.env("CONTINUUM_PASSWORD", PASSWORD).arg("-r").arg(&self.repository),
-            Tool::Restic => {
-                command.env("RESTIC_PASSWORD", PASSWORD).args(["--quiet", "--no-cache", "-r"]).arg(&self.repository)
-            }
-            // Where global options may stand differs between versions; the environment always works.
-            Tool::Rustic => command
-                .env("RUSTIC_PASSWORD", PASSWORD)
-                .env("RUSTIC_REPOSITORY", &self.repository)
-                .env("RUSTIC_NO_CACHE", "true")
-                .env("RUSTIC_NO_PROGRESS", "true"),
-            Tool::Borg => command
-                .env("BORG_PASSPHRASE", PASSWORD)
-                .env("BORG_REPO", &self.repository)
-                .env("BORG_BASE_DIR", &self.home),
+            Tool::Ours => command.env("CONTINUUM_PASSWORD", PASSWORD),
+            Tool::Restic => command.env("RESTIC_PASSWORD", PASSWORD).arg("--quiet"),
+            Tool::Rustic => command.env("RUSTIC_PASSWORD", PASSWORD).env("RUSTIC_NO_PROGRESS", "true"),
+            Tool::Borg => command.env("BORG_PASSPHRASE", PASSWORD).env("BORG_BASE_DIR", home),
             Tool::Litestream | Tool::Zstd | Tool::Copy => &mut command,
         };
-        command
+        self.repository.point(self.tool(), &mut command)?;
+        Ok(command)
     }
-}
-
-/// A daemon may delete files while they are listed: those are not there.
-fn list_files(directory: &Path, files: &mut Files) -> io::Result<()> {
-    for entry in fs::read_dir(directory)? {
-        let entry = entry?;
-        match entry.metadata() {
-            Ok(metadata) if metadata.is_dir() => list_files(&entry.path(), files)?,
-            Ok(metadata) => {
-                files.insert(entry.path(), metadata.len());
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
 }

@@ -18,10 +18,11 @@ use super::application::{self, Latencies};
 use super::json;
 use super::measured;
 use super::report::number_of_files;
+use super::repository::Files;
 use super::rounds::{self, Workload};
 use super::statistics::{largest, median, paired_ratio};
 use super::table::{self, Bar, number};
-use super::tool::{Files, Installed, Site, Tool};
+use super::tool::{Installed, Site, Tool};
 use crate::failure::Failure;
 
 const MEGABYTE: f64 = 1e6;
