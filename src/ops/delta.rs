@@ -488,6 +488,7 @@ impl<'a> Bases<'a> {
         let missing: Vec<u32> = missing.map(|(&leaf, _)| leaf).collect();
         if !missing.is_empty()
             && let Some(stack) = self.stack.get_or_init(|| self.open_stack())
+            && self.is_worth_fetching(stack, &missing)
         {
             // A page that cannot be read from there is stored plain.
             let mut stored = read_leaves(stack, self.below, &missing).unwrap_or_default().into_iter();
@@ -496,6 +497,16 @@ impl<'a> Bases<'a> {
             }
         }
         Ok(found)
+    }
+
+    /// Over a network, no more is fetched than changed: pages that are spread over many chunks are cheaper to store whole than to fetch all those chunks for.
+    fn is_worth_fetching(&self, stack: &StackReader<'_>, leaves: &[u32]) -> bool {
+        if self.plan.repository.store().concurrency() == 0 {
+            return true;
+        }
+        let pages: Vec<PageNo> = pages_of(leaves, self.below).collect();
+        let changed_bytes = (pages.len() * self.below.page_size.bytes()) as u64;
+        stack.fetched_bytes(pages.into_iter()) <= changed_bytes
     }
 
     fn open_stack(&self) -> Option<StackReader<'a>> {

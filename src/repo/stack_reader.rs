@@ -3,7 +3,7 @@
 //! Opening it reads the page map and every delta segment of the stack once, for a directory of 16 bytes a record; what a page needs is fetched when it is asked for.
 //! A state that has not been folded yet has its last steps in memory.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rayon::prelude::*;
@@ -345,6 +345,13 @@ impl<'r> StackReader<'r> {
             }
         }
         Ok(buffer)
+    }
+
+    /// Bytes of chunks that reading these pages fetches, apart from those of deltas, which are there.
+    pub fn fetched_bytes(&self, pages: impl Iterator<Item = PageNo>) -> u64 {
+        let chunks: HashSet<ChunkId> = pages.filter_map(|page| self.place(page)).map(|(chunk, _)| chunk).collect();
+        let places = chunks.into_iter().filter_map(|chunk| self.reader.place(chunk));
+        places.map(|place| u64::from(place.chunk.length)).sum()
     }
 
     /// The chunk that holds a page of the image, and the page's number in it.
