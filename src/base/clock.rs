@@ -3,7 +3,7 @@
 //! The core never asks the machine what time it is: it is handed a [`Clock`], so that tests and
 //! simulations decide. Times inform people; nothing is ordered by them.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
@@ -12,9 +12,10 @@ use serde::{Deserialize, Serialize};
 #[serde(transparent)]
 pub struct UnixMicros(pub i64);
 
-impl From<SystemTime> for UnixMicros {
-    fn from(time: SystemTime) -> Self {
-        Self(match time.duration_since(UNIX_EPOCH) {
+impl UnixMicros {
+    /// The same time.
+    pub fn of(time: impl Into<SystemTime>) -> Self {
+        Self(match time.into().duration_since(UNIX_EPOCH) {
             Ok(after) => i64::try_from(after.as_micros()).unwrap_or(i64::MAX),
             Err(before) => i64::try_from(before.duration().as_micros()).map_or(i64::MIN, |micros| -micros),
         })
@@ -33,7 +34,7 @@ pub struct SystemClock;
 
 impl Clock for SystemClock {
     fn now(&self) -> UnixMicros {
-        SystemTime::now().into()
+        UnixMicros::of(SystemTime::now())
     }
 }
 
@@ -44,26 +45,6 @@ pub trait Timer: Send + Sync {
 
     /// Waits so long.
     fn wait(&self, pause: Duration);
-}
-
-/// The machine's own timer.
-#[derive(Clone, Copy, Debug)]
-pub struct SystemTimer(Instant);
-
-impl Default for SystemTimer {
-    fn default() -> Self {
-        Self(Instant::now())
-    }
-}
-
-impl Timer for SystemTimer {
-    fn elapsed(&self) -> Duration {
-        self.0.elapsed()
-    }
-
-    fn wait(&self, pause: Duration) {
-        std::thread::sleep(pause);
-    }
 }
 
 /// A clock that stands still, for tests and simulations.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use secrecy::SecretString;
 use serde_json::{Map, Value};
 
-use crate::base::clock::SystemClock;
+use crate::base::clock::{SystemClock, Timer};
 use crate::base::entropy::OsEntropy;
 use crate::monitor::{Event, Monitor};
 use crate::repo::{self, Environment, Repository};
@@ -135,6 +135,8 @@ impl Session {
                 requests: limit_requests,
             },
             state: xdg_folder("XDG_STATE_HOME", ".local/state"),
+            timer: Arc::new(SystemTimer(self.started)),
+            entropy: Arc::new(OsEntropy),
             monitor: Arc::clone(&self.monitor) as _,
         };
         connect_all(places, options).map_err(|error| CliError::failed(error.to_string()))
@@ -196,8 +198,9 @@ impl Session {
             }
         }
         for (location, name) in self.opened.get().map(|opened| opened.damaged_copies().list()).unwrap_or_default() {
-            let text =
-                format!("{location}: {name} is damaged, another destination's copy is good; `continuum sync --read-data` mends it");
+            let text = format!(
+                "{location}: {name} is damaged, another destination's copy is good; `continuum sync --read-data` mends it"
+            );
             self.monitor.event(Event::Notice(text));
         }
         if self.options.verbose {
@@ -235,6 +238,19 @@ pub fn environment() -> Environment {
         state: xdg_folder("XDG_STATE_HOME", ".local/state").map(LocalState::new),
         upload_threads: UPLOAD_THREADS.0,
         fetch_threads: FETCH_THREADS,
+    }
+}
+
+/// The machine's own timer.
+struct SystemTimer(Instant);
+
+impl Timer for SystemTimer {
+    fn elapsed(&self) -> Duration {
+        self.0.elapsed()
+    }
+
+    fn wait(&self, pause: Duration) {
+        std::thread::sleep(pause);
     }
 }
 

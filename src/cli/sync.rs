@@ -193,7 +193,11 @@ fn describe_plan(plan: &Plan, latencies: &[String]) -> String {
             let lacks = (lacking > 0).then(|| match destination.lacking_entries {
                 0 => format!("lacks {}", output::plural(lacking, "object")),
                 entries => {
-                    format!("lacks {}, with {}", output::plural(lacking, "object"), output::plural(entries, "restore point"))
+                    format!(
+                        "lacks {}, with {}",
+                        output::plural(lacking, "object"),
+                        output::plural(entries, "restore point")
+                    )
                 }
             });
             let wrong = (wrong > 0).then(|| format!("{} damaged", output::plural(wrong, "object")));

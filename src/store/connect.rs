@@ -20,8 +20,8 @@ use std::time::Duration;
 use opendal::{HttpTransporter, Operator, services};
 use opendal_http_transport_reqwest::ReqwestTransport;
 
-use crate::base::clock::{SystemTimer, Timer};
-use crate::base::entropy::OsEntropy;
+use crate::base::clock::Timer;
+use crate::base::entropy::Entropy;
 use crate::monitor::Monitor;
 
 use super::Store;
@@ -58,6 +58,10 @@ pub struct Use<'a> {
     pub limits: Limits,
     /// Where is kept what each destination lacks.
     pub state: Option<PathBuf>,
+    /// Tells how long things take, and waits.
+    pub timer: Arc<dyn Timer>,
+    /// Draws pauses.
+    pub entropy: Arc<dyn Entropy>,
     /// Hears of trouble, and says when to stop.
     pub monitor: Arc<dyn Monitor>,
 }
@@ -74,7 +78,7 @@ pub struct Connected {
 
 /// Connects to all `places`, of which there is at least one.
 pub fn connect_all(places: &[Place], options: Use<'_>) -> io::Result<Connected> {
-    let timer: Arc<dyn Timer> = Arc::new(SystemTimer::default());
+    let timer = options.timer;
     let mut meters = Vec::new();
     for place in places {
         let mut store = connect(place, &options.reach)?;
@@ -85,7 +89,7 @@ pub fn connect_all(places: &[Place], options: Use<'_>) -> io::Result<Connected> 
     }
     let mut stores: Vec<Arc<dyn Store>> = meters.iter().map(|meter| Arc::clone(meter) as _).collect();
     let monitor = Arc::clone(&options.monitor);
-    let retry = |store| Arc::new(Retry::new(store, options.retry, timer, Arc::new(OsEntropy), options.monitor));
+    let retry = |store| Arc::new(Retry::new(store, options.retry, timer, options.entropy, options.monitor));
     if stores.len() > 1 {
         let replicas = Arc::new(Replicas::new(stores, options.tolerate, options.state, monitor));
         return Ok(Connected { store: retry(Arc::clone(&replicas) as _), replicas: Some(replicas), meters });

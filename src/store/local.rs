@@ -162,7 +162,7 @@ impl Store for LocalStore {
 
     fn created(&self, name: &ObjectName) -> Result<Option<UnixMicros>, StoreError> {
         let modified = fs::metadata(self.path(name)).and_then(|metadata| metadata.modified());
-        modified.map(|time| Some(time.into())).map_err(|error| self.error("read", name, error))
+        modified.map(|time| Some(UnixMicros::of(time))).map_err(|error| self.error("read", name, error))
     }
 }
 

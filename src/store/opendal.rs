@@ -10,7 +10,7 @@
 use std::io;
 use std::ops::Range;
 use std::sync::LazyLock;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use futures_util::TryStreamExt;
 use opendal::{Error, ErrorKind, Operator, services};
@@ -228,7 +228,7 @@ impl Store for OpendalStore {
     fn created(&self, name: &ObjectName) -> Result<Option<UnixMicros>, StoreError> {
         let metadata =
             self.wait(0, self.operator.stat(name.as_str())).map_err(|error| self.error("read", name, error))?;
-        Ok(metadata.last_modified().map(|time| SystemTime::from(time).into()))
+        Ok(metadata.last_modified().map(UnixMicros::of))
     }
 
     fn concurrency(&self) -> usize {

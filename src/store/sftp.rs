@@ -391,7 +391,7 @@ impl Store for SftpStore {
         let path = self.path(name.as_str());
         let metadata = self.with(0, async |sftp| Ok(sftp.fs().metadata(&path).await?));
         let metadata = metadata.map_err(|failure| self.error("read", name, failure))?;
-        Ok(metadata.modified().map(|time| time.as_system_time().into()))
+        Ok(metadata.modified().map(|time| UnixMicros::of(time.as_system_time())))
     }
 
     fn concurrency(&self) -> usize {
