@@ -19,6 +19,7 @@ pub mod probe;
 pub mod replicas;
 pub mod sftp;
 pub mod state;
+mod transport;
 
 use std::io;
 use std::ops::Range;
