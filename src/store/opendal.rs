@@ -6,6 +6,8 @@
 //! limit that grows with its bytes — with those that have come, if it is not known how many will —, so none hangs for ever; trying again is
 //! [`super::around::retry`]'s part.
 //!
+//! S3 gives an `ETag` with every object that it takes or hands out. What says 200 without one comes from something else that stands in between.
+//!
 //! All stores share one runtime of two threads: connections live in it, whoever asks.
 
 use std::io;
@@ -14,7 +16,7 @@ use std::sync::LazyLock;
 use std::time::{Duration, SystemTime};
 
 use futures_util::TryStreamExt;
-use opendal::{Error, ErrorKind, Operator, services};
+use opendal::{Error, ErrorKind, Metadata, Operator, services};
 use tokio::runtime::Runtime;
 use tokio::time::{sleep, timeout_at};
 
@@ -60,6 +62,7 @@ pub struct OpendalStore {
     location: String,
     timeout: Duration,
     concurrency: usize,
+    gives_etags: bool,
 }
 
 impl OpendalStore {
@@ -71,7 +74,8 @@ impl OpendalStore {
 
     /// A service. A request of few bytes may take as long as `timeout`.
     pub fn new(operator: Operator, location: String, timeout: Duration) -> Self {
-        Self { operator, location, timeout, concurrency: CONCURRENCY }
+        let gives_etags = operator.info().scheme() == services::S3_SCHEME;
+        Self { operator, location, timeout, concurrency: CONCURRENCY, gives_etags }
     }
 
     /// Waits for a request, for as long as it may take.
@@ -89,7 +93,13 @@ impl OpendalStore {
     ) -> opendal::Result<Vec<u8>> {
         // Later by what each part may take, so that one who sends nothing is not waited for as if it sent all.
         let mut deadline = sleep(self.timeout).deadline();
-        let open = async { self.operator.reader(name.as_str()).await?.into_stream(range).await };
+        let open = async {
+            let mut stream = self.operator.reader(name.as_str()).await?.into_stream(range).await?;
+            if self.gives_etags {
+                self.confirm(&stream.metadata().await?)?;
+            }
+            Ok(stream)
+        };
         let mut stream = timeout_at(deadline, open).await.unwrap_or_else(|_| Err(late(self.timeout)))?;
         let mut bytes = Vec::new();
         while bytes.len() as u64 <= limit_bytes {
@@ -101,6 +111,15 @@ impl OpendalStore {
             }
         }
         Ok(bytes)
+    }
+
+    /// Whether it was the service that answered.
+    fn confirm(&self, metadata: &Metadata) -> opendal::Result<()> {
+        if !self.gives_etags || metadata.etag().is_some() {
+            return Ok(());
+        }
+        let text = "the answer has no ETag: it comes from something else than the service";
+        Err(Error::new(ErrorKind::Unexpected, text).set_temporary())
     }
 
     fn error(&self, action: &'static str, name: &ObjectName, error: Error) -> StoreError {
@@ -234,8 +253,9 @@ impl Store for OpendalStore {
 
     fn create(&self, name: &ObjectName, bytes: &[u8]) -> Result<Creation, StoreError> {
         let write = self.operator.write_with(name.as_str(), bytes.to_vec()).if_not_exists(true);
-        match self.wait(bytes.len() as u64, async { write.await }) {
-            Ok(_) => Ok(Creation::New),
+        let write = async { write.await.and_then(|written| self.confirm(&written)) };
+        match self.wait(bytes.len() as u64, write) {
+            Ok(()) => Ok(Creation::New),
             Err(error) if error.kind() == ErrorKind::ConditionNotMatch => Ok(Creation::Exists),
             Err(error) => Err(self.error("create", name, error)),
         }
