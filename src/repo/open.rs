@@ -120,7 +120,10 @@ fn read_config(store: &dyn Store) -> Result<UntrustedConfig, RepositoryError> {
     if let (Some((first, _)), Some((second, _))) = (first, other) {
         return Err(StoreError::Conflict { name, first: first.clone(), second: second.clone() }.into());
     }
-    Ok(UntrustedConfig::parse(&object).map_err(Fault::object(&name))?)
+    UntrustedConfig::parse(&object).or_else(|_| {
+        // Damaged on its way, perhaps.
+        Ok(UntrustedConfig::parse(&read(store)?).map_err(Fault::object(&name))?)
+    })
 }
 
 /// The slot that opened last on this client, which saves listing them, then all slots.
