@@ -101,6 +101,9 @@ impl From<RepositoryError> for CliError {
                 (FAILED, Some("choose an empty place, or use the repository as it is".into()))
             }
             RepositoryError::WrongPassword { .. } => (WRONG_PASSWORD, None),
+            RepositoryError::Fault(Fault::Unreadable { source, .. }) if source.is_about_access() => {
+                (FAILED, store_hint(source))
+            }
             RepositoryError::Fault(fault) => (DAMAGE, fault_hint(fault)),
             RepositoryError::Fenced { .. } => (
                 FAILED,
