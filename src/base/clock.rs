@@ -3,7 +3,7 @@
 //! The core never asks the machine what time it is: it is handed a [`Clock`], so that tests and
 //! simulations decide. Times inform people; nothing is ordered by them.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
@@ -45,6 +45,26 @@ pub trait Timer: Send + Sync {
 
     /// Waits so long.
     fn wait(&self, pause: Duration);
+}
+
+/// The machine's own timer.
+#[derive(Clone, Copy, Debug)]
+pub struct SystemTimer(Instant);
+
+impl Default for SystemTimer {
+    fn default() -> Self {
+        Self(Instant::now())
+    }
+}
+
+impl Timer for SystemTimer {
+    fn elapsed(&self) -> Duration {
+        self.0.elapsed()
+    }
+
+    fn wait(&self, pause: Duration) {
+        std::thread::sleep(pause);
+    }
 }
 
 /// A clock that stands still, for tests and simulations.

@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::ops::check::{CheckOptions, check};
 use crate::repo::Fault;
 
-use super::error::{CliError, DAMAGE, DONE};
+use super::error::{CliError, DAMAGE, DONE, FAILED};
 use super::output;
 use super::session::Session;
 use super::snapshots::report_faults;
@@ -71,5 +71,10 @@ pub fn run(session: &Session, arguments: CheckArguments) -> Result<u8, CliError>
             });
         }
     }
-    Ok(if report.faults.is_empty() { DONE } else { DAMAGE })
+    // What could not be read need not be damaged: the check is not done.
+    Ok(match report.faults.as_slice() {
+        [] => DONE,
+        faults if faults.iter().any(Fault::is_damage) => DAMAGE,
+        _ => FAILED,
+    })
 }

@@ -109,6 +109,9 @@ fn repository_advice(error: &RepositoryError) -> (u8, Option<String>) {
                 (FAILED, Some("choose an empty place, or use the repository as it is".into()))
             }
             RepositoryError::WrongPassword { .. } => (WRONG_PASSWORD, None),
+            RepositoryError::Fault(Fault::Unreadable { source, .. }) if source.is_about_access() => {
+                (FAILED, store_hint(source))
+            }
             RepositoryError::Fault(fault) => (DAMAGE, fault_hint(fault)),
             RepositoryError::Fenced { .. } => (
                 FAILED,

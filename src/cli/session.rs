@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use secrecy::SecretString;
 use serde_json::{Map, Value};
 
-use crate::base::clock::{SystemClock, Timer};
+use crate::base::clock::{SystemClock, SystemTimer};
 use crate::base::entropy::OsEntropy;
 use crate::monitor::{Event, Monitor};
 use crate::repo::{self, Environment, Repository};
@@ -135,7 +135,7 @@ impl Session {
                 requests: limit_requests,
             },
             state: xdg_folder("XDG_STATE_HOME", ".local/state"),
-            timer: Arc::new(SystemTimer(self.started)),
+            timer: Arc::new(SystemTimer::default()),
             entropy: Arc::new(OsEntropy),
             monitor: Arc::clone(&self.monitor) as _,
         };
@@ -238,19 +238,6 @@ pub fn environment() -> Environment {
         state: xdg_folder("XDG_STATE_HOME", ".local/state").map(LocalState::new),
         upload_threads: UPLOAD_THREADS.0,
         fetch_threads: FETCH_THREADS,
-    }
-}
-
-/// The machine's own timer.
-struct SystemTimer(Instant);
-
-impl Timer for SystemTimer {
-    fn elapsed(&self) -> Duration {
-        self.0.elapsed()
-    }
-
-    fn wait(&self, pause: Duration) {
-        std::thread::sleep(pause);
     }
 }
 

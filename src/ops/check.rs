@@ -169,14 +169,10 @@ fn check_data(
 }
 
 fn check_pack(repository: &Repository, name: &ObjectName, hash: ObjectHash, listed: Vec<PackedChunk>) -> Vec<Fault> {
-    let bytes = match repository.store().read(name, MAX_PACK_BYTES) {
+    let bytes = match read_pack(repository, name, hash) {
         Ok(bytes) => bytes,
-        Err(source) => return vec![Fault::Unreadable { name: name.clone(), source }],
+        Err(fault) => return vec![fault],
     };
-    let found = ObjectHash::of(&bytes);
-    if found != hash {
-        return vec![Fault::WrongHash { name: name.clone(), found }];
-    }
     let opened = PackReader::open(&bytes, &repository.config().seal_context(), repository.keys())
         .and_then(|pack| pack.footer(&bytes, repository.keys()).map(|footer| (pack, footer)));
     match opened {
@@ -187,6 +183,20 @@ fn check_pack(repository: &Repository, name: &ObjectName, hash: ObjectHash, list
             faults
         }
     }
+}
+
+/// Read twice before it is called damaged: what was damaged on its way is no damage to the repository.
+fn read_pack(repository: &Repository, name: &ObjectName, hash: ObjectHash) -> Result<Vec<u8>, Fault> {
+    let read = || {
+        let bytes = repository.store().read(name, MAX_PACK_BYTES).map_err(Fault::unreadable(name))?;
+        let found = ObjectHash::of(&bytes);
+        Ok((bytes, found))
+    };
+    let (mut bytes, mut found) = read()?;
+    if found != hash {
+        (bytes, found) = read()?;
+    }
+    if found == hash { Ok(bytes) } else { Err(Fault::WrongHash { name: name.clone(), found }) }
 }
 
 fn check_chunks(

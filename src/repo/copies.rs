@@ -1,7 +1,8 @@
 //! Reads objects from whichever destination has a good copy.
 //!
 //! A store of several destinations gives the copy that is nearest. Whether its bytes are right is known only here, where they are opened: if they are not, the
-//! other destinations' copies are tried, and what was damaged where is remembered, to be said at the end.
+//! other destinations' copies are tried, and what was damaged where is remembered, to be said at the end. If there are no others, it is read once more: what was
+//! damaged on its way is no damage to the repository.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -63,8 +64,13 @@ fn from_any_copy<T>(
         Err(fault) => fault,
         good => return good,
     };
+    let copies = store.copies();
+    if copies.len() < 2 {
+        let again = || read(copies.first().map_or(store, |copy| &**copy));
+        return if matches!(fault, Fault::Unreadable { .. }) { Err(fault) } else { again() };
+    }
     let mut bad = Vec::new();
-    for copy in store.copies() {
+    for copy in copies {
         match read(&*copy) {
             Ok(found) => {
                 bad.into_iter().for_each(|location| damaged.add(location, name));

@@ -255,6 +255,11 @@ impl Fault {
         with_causes(self)
     }
 
+    /// Whether something is wrong with the repository, and not only with the way to it.
+    pub fn is_damage(&self) -> bool {
+        !matches!(self, Self::Unreadable { source, .. } if source.is_about_access())
+    }
+
     /// Shows faults as notices, for work that goes on without what is damaged.
     pub fn report(faults: impl IntoIterator<Item = Self>, monitor: &dyn Monitor) {
         for fault in faults {

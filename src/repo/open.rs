@@ -123,7 +123,11 @@ fn read_config(store: &dyn Store) -> Result<(UntrustedConfig, Vec<String>), Repo
     }
     let empty = others.iter().filter(|(_, copy)| matches!(copy, Err(StoreError::NotFound { .. })));
     let empty = empty.map(|(location, _)| location.clone()).collect();
-    Ok((UntrustedConfig::parse(&object).map_err(Fault::object(&name))?, empty))
+    // If it was damaged on its way, a second look helps.
+    let config = UntrustedConfig::parse(&object).or_else(|_| -> Result<_, RepositoryError> {
+        Ok(UntrustedConfig::parse(&read(store)?).map_err(Fault::object(&name))?)
+    })?;
+    Ok((config, empty))
 }
 
 /// The slot that opened last on this client, which saves listing them, then all slots.

@@ -18,7 +18,6 @@ use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use opendal::{HttpTransporter, Operator, services};
-use opendal_http_transport_reqwest::ReqwestTransport;
 
 use crate::base::clock::Timer;
 use crate::base::entropy::Entropy;
@@ -33,6 +32,7 @@ use super::opendal::{OpendalStore, runtime};
 use super::place::{Bucket, Place};
 use super::replicas::Replicas;
 use super::sftp::SftpStore;
+use super::transport::Transport;
 
 /// An S3 service that is not Amazon's seldom cares about its region; this is what they call it.
 const ANY_REGION: &str = "us-east-1";
@@ -195,6 +195,6 @@ fn install_transport() {
     INSTALLED.call_once(|| {
         // Fails only if the program that we are a library of has chosen already.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        HttpTransporter::install_default(ReqwestTransport::default());
+        HttpTransporter::install_default(Transport::default());
     });
 }

@@ -19,6 +19,7 @@ pub mod probe;
 pub mod replicas;
 pub mod sftp;
 pub mod state;
+mod transport;
 
 use std::io;
 use std::ops::Range;
@@ -138,6 +139,16 @@ impl StoreError {
             | Self::Io { .. }
             | Self::GaveUp { .. }
             | Self::Conflict { .. } => false,
+        }
+    }
+
+    /// Whether it tells of the way to the store, not of what the store holds: it did not answer, or did not let us in.
+    pub fn is_about_access(&self) -> bool {
+        match self {
+            Self::Unavailable { .. } | Self::GaveUp { .. } => true,
+            Self::Io { source, .. } => source.kind() == io::ErrorKind::PermissionDenied,
+            Self::TooFew { source, .. } => source.is_about_access(),
+            Self::NotFound { .. } | Self::Truncated { .. } | Self::Conflict { .. } => false,
         }
     }
 }

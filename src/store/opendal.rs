@@ -3,18 +3,22 @@
 //! # What is asked of a service
 //! A creation is one conditional request (`If-None-Match: *` or its like): atomic and exclusive, unless the service ignores the condition, which
 //! [`super::probe`] finds out. A read is one request; only when it fails, the object's length is asked for, to say why. Every request has a time
-//! limit that grows with its bytes, so none hangs for ever; trying again is [`super::around::retry`]'s part.
+//! limit that grows with its bytes — with those that have come, if it is not known how many will —, so none hangs for ever; trying again is
+//! [`super::around::retry`]'s part.
+//!
+//! S3 gives an `ETag` with every object that it takes or hands out. What says 200 without one comes from something else that stands in between.
 //!
 //! All stores share one runtime of two threads: connections live in it, whoever asks.
 
 use std::io;
-use std::ops::Range;
+use std::ops::{Range, RangeBounds};
 use std::sync::LazyLock;
 use std::time::Duration;
 
 use futures_util::TryStreamExt;
-use opendal::{Error, ErrorKind, Operator, services};
+use opendal::{Error, ErrorKind, Metadata, Operator, services};
 use tokio::runtime::Runtime;
+use tokio::time::{sleep, timeout_at};
 
 use crate::base::clock::UnixMicros;
 use crate::format::name::{Folder, ObjectName};
@@ -26,6 +30,15 @@ const SLOWEST_BYTES_A_SECOND: u64 = 64 << 10;
 
 /// Requests that are worth having under way at once.
 const CONCURRENCY: usize = 8;
+
+/// What a service says at length is cut here: some answer with a whole page.
+const LONGEST_TEXT: usize = 400;
+
+/// What S3 calls data that was damaged or cut short on its way to it, as a refusal (status 400). Sent again, it may arrive.
+const DAMAGED_ON_THE_WAY: [&str; 4] = ["BadDigest", "IncompleteBody", "RequestTimeout", "XAmzContentSHA256Mismatch"];
+
+/// What S3 calls credentials that are no longer good, where it does not call it forbidden (status 400).
+const EXPIRED: [&str; 3] = ["ExpiredToken", "InvalidToken", "TokenRefreshRequired"];
 
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
@@ -49,28 +62,64 @@ pub struct OpendalStore {
     location: String,
     timeout: Duration,
     concurrency: usize,
+    gives_etags: bool,
 }
 
 impl OpendalStore {
     /// An empty store in this process's memory.
     pub fn memory() -> io::Result<Self> {
         let operator = Operator::new(services::Memory::default()).map_err(io::Error::from)?;
-        Ok(Self { operator, location: "memory:".into(), timeout: Duration::from_secs(60), concurrency: 0 })
+        Ok(Self { concurrency: 0, ..Self::new(operator, "memory:".into(), Duration::from_secs(60)) })
     }
 
     /// A service. A request of few bytes may take as long as `timeout`.
     pub fn new(operator: Operator, location: String, timeout: Duration) -> Self {
-        Self { operator, location, timeout, concurrency: CONCURRENCY }
+        let gives_etags = operator.info().scheme() == services::S3_SCHEME;
+        Self { operator, location, timeout, concurrency: CONCURRENCY, gives_etags }
     }
 
     /// Waits for a request, for as long as it may take.
     fn wait<T>(&self, bytes: u64, request: impl Future<Output = opendal::Result<T>>) -> opendal::Result<T> {
         let limit = time_limit(self.timeout, bytes);
-        let late = || {
-            let text = format!("no answer within {} s", limit.as_secs());
-            Error::new(ErrorKind::Unexpected, text).set_temporary()
+        RUNTIME.block_on(async { tokio::time::timeout(limit, request).await.unwrap_or_else(|_| Err(late(limit))) })
+    }
+
+    /// The bytes of an object, or of a part of it, until there are more than `limit_bytes`.
+    async fn fetch(
+        &self,
+        name: &ObjectName,
+        range: impl RangeBounds<u64>,
+        limit_bytes: u64,
+    ) -> opendal::Result<Vec<u8>> {
+        // Later by what each part may take, so that one who sends nothing is not waited for as if it sent all.
+        let mut deadline = sleep(self.timeout).deadline();
+        let open = async {
+            let mut stream = self.operator.reader(name.as_str()).await?.into_stream(range).await?;
+            if self.gives_etags {
+                self.confirm(&stream.metadata().await?)?;
+            }
+            Ok(stream)
         };
-        RUNTIME.block_on(async { tokio::time::timeout(limit, request).await.unwrap_or_else(|_| Err(late())) })
+        let mut stream = timeout_at(deadline, open).await.unwrap_or_else(|_| Err(late(self.timeout)))?;
+        let mut bytes = Vec::new();
+        while bytes.len() as u64 <= limit_bytes {
+            let part = timeout_at(deadline, stream.try_next()).await;
+            let Some(part) = part.unwrap_or_else(|_| Err(slow(bytes.len())))? else { break };
+            deadline += Duration::from_secs(part.len() as u64) / SLOWEST_BYTES_A_SECOND as u32;
+            for part in part {
+                bytes.extend_from_slice(&part);
+            }
+        }
+        Ok(bytes)
+    }
+
+    /// Whether it was the service that answered.
+    fn confirm(&self, metadata: &Metadata) -> opendal::Result<()> {
+        if !self.gives_etags || metadata.etag().is_some() {
+            return Ok(());
+        }
+        let text = "the answer has no ETag: it comes from something else than the service";
+        Err(Error::new(ErrorKind::Unexpected, text).set_temporary())
     }
 
     fn error(&self, action: &'static str, name: &ObjectName, error: Error) -> StoreError {
@@ -88,6 +137,7 @@ impl OpendalStore {
         }
         let kind = match error.kind() {
             ErrorKind::PermissionDenied => io::ErrorKind::PermissionDenied,
+            _ if has_code(&error, &EXPIRED) => io::ErrorKind::PermissionDenied,
             ErrorKind::NotFound => io::ErrorKind::NotFound,
             ErrorKind::Unsupported => io::ErrorKind::Unsupported,
             _ => io::ErrorKind::Other,
@@ -113,9 +163,29 @@ impl OpendalStore {
     }
 }
 
+fn late(limit: Duration) -> Error {
+    let text = format!("no answer within {} s", limit.as_secs());
+    Error::new(ErrorKind::Unexpected, text).set_temporary()
+}
+
+fn slow(bytes: usize) -> Error {
+    let text = format!("after {bytes} bytes it came to less than {} KiB/s", SLOWEST_BYTES_A_SECOND >> 10);
+    Error::new(ErrorKind::Unexpected, text).set_temporary()
+}
+
 /// What the service said, without the headers and addresses that OpenDAL adds.
 fn text_of(error: &Error) -> String {
-    let mut text = error.message().to_owned();
+    let said = error.message();
+    let mut text = match (member(said, "code"), member(said, "message")) {
+        (Some(code), Some(message)) => format!("{code}: {message}"),
+        (Some(code), None) => code.to_owned(),
+        // Of a document that describes no error, OpenDAL leaves nothing.
+        (None, _) if said.contains(" code: \"\"") => String::new(),
+        (None, _) => said.to_owned(),
+    };
+    if text.is_empty() {
+        text = status_of(error).map_or_else(|| error.kind().to_string(), |status| format!("HTTP status {status}"));
+    }
     let mut source = std::error::Error::source(error);
     while let Some(cause) = source {
         let cause_text = cause.to_string();
@@ -124,7 +194,26 @@ fn text_of(error: &Error) -> String {
         }
         source = cause.source();
     }
-    text.lines().map(str::trim).collect::<Vec<_>>().join(" ")
+    let text = text.lines().map(str::trim).collect::<Vec<_>>().join(" ");
+    text.chars().take(LONGEST_TEXT).collect()
+}
+
+/// A member of the document by which S3 and Azure describe an error, which OpenDAL prints as Rust prints it.
+fn member<'a>(said: &'a str, name: &str) -> Option<&'a str> {
+    let (_, value) = said.split_once(&format!(" {name}: \""))?;
+    let (value, _) = value.split_once('"')?;
+    Some(value).filter(|value| !value.is_empty())
+}
+
+fn has_code(error: &Error, codes: &[&str]) -> bool {
+    member(error.message(), "code").is_some_and(|code| codes.contains(&code))
+}
+
+/// The answer's status, which OpenDAL keeps in words only.
+fn status_of(error: &Error) -> Option<u16> {
+    let text = error.to_string();
+    let (_, status) = text.split_once("Parts { status: ")?;
+    status.get(..3)?.parse().ok()
 }
 
 fn is_about_the_bucket(error: &Error) -> bool {
@@ -135,12 +224,26 @@ fn is_about_the_bucket(error: &Error) -> bool {
 
 fn is_about_the_range(error: &Error) -> bool {
     // Not every service has the answer's status in a kind of its own.
-    error.kind() == ErrorKind::RangeNotSatisfied || error.to_string().contains("status: 416")
+    error.kind() == ErrorKind::RangeNotSatisfied || status_of(error) == Some(416)
 }
 
-/// What OpenDAL does not know may pass as well as what it knows to pass: a status it has no word for, a body cut short. A refusal does not pass.
+/// What OpenDAL does not know may pass as well as what it knows to pass: a body cut short, a status of the service's own. A refusal does not pass.
 fn is_temporary(error: &Error) -> bool {
-    error.is_temporary() || matches!(error.kind(), ErrorKind::Unexpected | ErrorKind::RateLimited | ErrorKind::Conflict)
+    match error.kind() {
+        ErrorKind::RateLimited | ErrorKind::Conflict => true,
+        ErrorKind::Unexpected => error.is_temporary() || !is_refusal(error),
+        _ => error.is_temporary(),
+    }
+}
+
+/// By its status, the service has understood and will say the same again (RFC 9110, 15.4 to 15.6).
+fn is_refusal(error: &Error) -> bool {
+    match status_of(error) {
+        // Slow, in conflict with another, too early, too many; and "the client has gone", which the client that reads it has not.
+        Some(408 | 409 | 425 | 429 | 499) => false,
+        Some(300..=499 | 501 | 505) => !has_code(error, &DAMAGED_ON_THE_WAY),
+        _ => false,
+    }
 }
 
 impl Store for OpendalStore {
@@ -150,28 +253,16 @@ impl Store for OpendalStore {
 
     fn create(&self, name: &ObjectName, bytes: &[u8]) -> Result<Creation, StoreError> {
         let write = self.operator.write_with(name.as_str(), bytes.to_vec()).if_not_exists(true);
-        match self.wait(bytes.len() as u64, async { write.await }) {
-            Ok(_) => Ok(Creation::New),
+        let write = async { write.await.and_then(|written| self.confirm(&written)) };
+        match self.wait(bytes.len() as u64, write) {
+            Ok(()) => Ok(Creation::New),
             Err(error) if error.kind() == ErrorKind::ConditionNotMatch => Ok(Creation::Exists),
             Err(error) => Err(self.error("create", name, error)),
         }
     }
 
     fn read(&self, name: &ObjectName, limit_bytes: u64) -> Result<Vec<u8>, StoreError> {
-        let read = async {
-            let mut bytes = Vec::new();
-            let mut stream = self.operator.reader(name.as_str()).await?.into_stream(..).await?;
-            while let Some(part) = stream.try_next().await? {
-                for part in part {
-                    bytes.extend_from_slice(&part);
-                }
-                if bytes.len() as u64 > limit_bytes {
-                    break;
-                }
-            }
-            Ok(bytes)
-        };
-        let bytes = match self.wait(limit_bytes, read) {
+        let bytes = match RUNTIME.block_on(self.fetch(name, .., limit_bytes)) {
             Ok(bytes) => bytes,
             // Services that read by ranges only have none of an empty object.
             Err(error) if is_about_the_range(&error) => Vec::new(),
@@ -185,10 +276,14 @@ impl Store for OpendalStore {
     }
 
     fn read_range(&self, name: &ObjectName, range: Range<u64>) -> Result<Vec<u8>, StoreError> {
-        let read = self.operator.read_with(name.as_str()).range(range.clone());
-        match self.wait(range.end - range.start, async { read.await }) {
-            Ok(bytes) if bytes.len() as u64 == range.end - range.start => Ok(bytes.to_vec()),
-            Ok(_) => Err(self.truncated(name, range)),
+        let wanted = range.end - range.start;
+        match RUNTIME.block_on(self.fetch(name, range.clone(), wanted)) {
+            Ok(bytes) if bytes.len() as u64 == wanted => Ok(bytes),
+            Ok(bytes) if (bytes.len() as u64) < wanted => Err(self.truncated(name, range)),
+            Ok(_) => {
+                let text = format!("more came than was asked for: at most {wanted} bytes expected");
+                Err(self.error("read", name, Error::new(ErrorKind::Unexpected, text)))
+            }
             Err(error) => Err(self.range_error(name, range, error)),
         }
     }
@@ -200,7 +295,7 @@ impl Store for OpendalStore {
             let mut lister = self.operator.lister_with(&prefix).recursive(true).await?;
             // Each page is a request: the limit is for one, not for all.
             while let Some(entry) =
-                tokio::time::timeout(self.timeout, lister.try_next()).await.map_err(|_| late_page())??
+                tokio::time::timeout(self.timeout, lister.try_next()).await.map_err(|_| late(self.timeout))??
             {
                 if entry.metadata().is_file() {
                     let name = ObjectName::from_listing(entry.path().to_owned());
@@ -234,8 +329,4 @@ impl Store for OpendalStore {
     fn concurrency(&self) -> usize {
         self.concurrency
     }
-}
-
-fn late_page() -> Error {
-    Error::new(ErrorKind::Unexpected, "no answer in time").set_temporary()
 }

@@ -7,7 +7,7 @@
 #![allow(dead_code, reason = "each test binary uses its part of this")]
 
 #[path = "../whereabouts/mod.rs"]
-mod whereabouts;
+pub mod whereabouts;
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -31,8 +31,18 @@ impl Repository {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let place = Whereabouts::new(folder.path().join("repository"));
         let repository = Self { folder, place };
-        repository.run(&["init", "--kdf-memory-mib", "1", "--kdf-passes", "1"]).expect_success();
+        repository.init().expect_success();
         repository
+    }
+
+    /// A URL at which no repository is yet.
+    pub fn at(url: String) -> Self {
+        Self { folder: tempfile::tempdir().expect("a temporary folder"), place: Whereabouts::Url(url) }
+    }
+
+    /// `init` with a password that costs little to check.
+    pub fn init(&self) -> Finished {
+        self.run(&["init", "--kdf-memory-mib", "1", "--kdf-passes", "1"])
     }
 
     /// A path beside the repository.
@@ -105,6 +115,11 @@ impl Finished {
     /// Of a command with these arguments.
     pub fn of(arguments: &[&str], output: Output) -> Self {
         Self { command: arguments.join(" "), output }
+    }
+
+    /// What it said on standard error.
+    pub fn said(&self) -> String {
+        String::from_utf8_lossy(&self.output.stderr).into_owned()
     }
 
     /// The output of a run that must have succeeded.

@@ -4,6 +4,8 @@
 //! * Objects are immutable, so a copy never becomes stale; but the store may have lost, or have been given, another one. So of each timeline the newest
 //!   entry known is always read from the store: a repository that was rolled back or exchanged cannot hide behind the cache. Listings always ask.
 //! * A file of the cache begins with the BLAKE3 hash of the rest. One that is damaged is as good as none.
+//! * What was damaged on its way from the store is not kept, where the name tells. Else whoever finds that a copy cannot be used takes the object from the store:
+//!   [`Store::copies`] has it.
 //! * The cache holds what the store holds, sealed. Losing it costs requests. What a listing no longer shows is removed.
 
 use std::fs;
@@ -13,6 +15,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::base::clock::UnixMicros;
+use crate::base::id::ObjectHash;
 use crate::format::name::{Folder, ObjectName};
 
 use super::super::{Creation, Listed, Store, StoreError};
@@ -120,7 +123,7 @@ impl Store for Cache {
             return Ok(object);
         }
         let object = self.store.read(name, limit_bytes)?;
-        if is_kept(name) {
+        if is_kept(name) && name.hash().is_none_or(|hash| hash == ObjectHash::of(&object)) {
             self.put(name, &object);
         }
         Ok(object)
@@ -154,7 +157,8 @@ impl Store for Cache {
     }
 
     fn copies(&self) -> Vec<Arc<dyn Store>> {
-        self.store.copies()
+        let copies = self.store.copies();
+        if copies.is_empty() { vec![Arc::clone(&self.store)] } else { copies }
     }
 
     fn concurrency(&self) -> usize {
@@ -180,7 +184,7 @@ mod tests {
     #[test]
     fn segments_are_read_once_and_a_damaged_copy_counts_for_nothing() {
         let (_folder, meter, cache) = cache();
-        let name = ObjectName::index(ObjectHash([1; 32]));
+        let name = ObjectName::index(ObjectHash::of(b"segment"));
         cache.create(&name, b"segment").expect("BUG: created");
         assert_eq!(cache.read(&name, 99).expect("BUG: there"), b"segment");
         assert_eq!(meter.counts().reads, 0);
@@ -191,6 +195,16 @@ mod tests {
         cache.store.delete(&name).expect("BUG: deleted");
         assert!(cache.list(Folder::Index).expect("BUG: listed").is_empty());
         assert!(cache.remembered(Folder::Index).is_none() && cache.read(&name, 99).is_err());
+    }
+
+    #[test]
+    fn what_was_damaged_on_its_way_is_not_kept() {
+        let (_folder, meter, cache) = cache();
+        let name = ObjectName::index(ObjectHash::of(b"segment"));
+        meter.create(&name, b"damaged").expect("BUG: created");
+        assert_eq!(cache.read(&name, 99).expect("BUG: there"), b"damaged");
+        assert!(cache.remembered(Folder::Index).is_none());
+        assert_eq!(cache.copies().len(), 1, "who was given a bad copy can ask the store itself");
     }
 
     #[test]

@@ -5,7 +5,9 @@
 //!   service do not come back together.
 //! * No attempt begins after the deadline; each attempt has its own time limit in the store below. So every operation ends.
 //! * A creation that failed may have succeeded. When a later attempt finds that the object exists, its bytes are compared: if they are ours, it was us.
+//! * A wish to stop ends the pauses of what was begun before. What is begun after it is part of stopping, as are a watcher's last commits, and has a shorter time.
 
+use std::io::ErrorKind;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +25,9 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
 /// The bound of any pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+/// For how long an operation of stopping is tried again: who waits for the end of a process, does not wait much longer.
+const STOPPING: Duration = Duration::from_secs(10);
 
 /// A wish to stop is noticed within this.
 const SLICE: Duration = Duration::from_millis(100);
@@ -53,6 +58,8 @@ impl Retry {
 
     fn run<T>(&self, mut attempt: impl FnMut(u32) -> Result<T, StoreError>) -> Result<T, StoreError> {
         let begun = self.timer.elapsed();
+        let stopping = self.monitor.is_cancelled();
+        let deadline = if stopping { self.deadline.min(STOPPING) } else { self.deadline };
         let mut attempts = 0;
         loop {
             attempts += 1;
@@ -62,7 +69,7 @@ impl Retry {
             };
             let pause = self.pause(attempts);
             let after = self.timer.elapsed().saturating_sub(begun);
-            if after + pause > self.deadline || !self.wait(pause) {
+            if after + pause > deadline || !self.wait(pause, stopping) {
                 return Err(StoreError::GaveUp { attempts, after, source: Box::new(error) });
             }
             if attempts % TOLD_ATTEMPTS == 0 && (attempts / TOLD_ATTEMPTS).is_power_of_two() {
@@ -77,11 +84,11 @@ impl Retry {
         bound.mul_f64(fraction)
     }
 
-    /// Waits, unless the user wants to stop.
-    fn wait(&self, pause: Duration) -> bool {
+    /// Waits, unless the user wants to stop and did not when the operation began.
+    fn wait(&self, pause: Duration, stopping: bool) -> bool {
         let mut left = pause;
         while !left.is_zero() {
-            if self.monitor.is_cancelled() {
+            if !stopping && self.monitor.is_cancelled() {
                 return false;
             }
             let slice = left.min(SLICE);
@@ -91,13 +98,15 @@ impl Retry {
         true
     }
 
+    /// Whether what is there is what we sent. A second look is taken before it is called another's: what came may have been damaged on the way.
     fn is_ours(&self, name: &ObjectName, bytes: &[u8]) -> Result<bool, StoreError> {
-        match self.store.read(name, bytes.len() as u64) {
+        let look = || match self.store.read(name, bytes.len() as u64) {
             Ok(there) => Ok(there == bytes),
             // Longer than ours.
-            Err(StoreError::Io { .. }) => Ok(false),
+            Err(StoreError::Io { source, .. }) if source.kind() == ErrorKind::InvalidData => Ok(false),
             Err(error) => Err(error),
-        }
+        };
+        Ok(look()? || look()?)
     }
 }
 
@@ -149,7 +158,7 @@ impl Store for Retry {
 #[cfg(test)]
 mod tests {
     use std::sync::Mutex;
-    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
     use super::*;
     use crate::base::entropy::SeededEntropy;
@@ -169,6 +178,17 @@ mod tests {
 
         fn wait(&self, pause: Duration) {
             self.0.fetch_add(pause.as_micros() as u64, Ordering::SeqCst);
+        }
+    }
+
+    /// Wants to stop, from the beginning or once it is asked the second time.
+    struct Stopping(AtomicBool);
+
+    impl Monitor for Stopping {
+        fn event(&self, _: Event) {}
+
+        fn is_cancelled(&self) -> bool {
+            self.0.swap(true, Ordering::SeqCst)
         }
     }
 
@@ -215,6 +235,25 @@ mod tests {
         assert!(matches!(store.create(&name, b"theirs"), Ok(Creation::New)));
         faults.push(Fault::Before);
         assert!(matches!(store.create(&name, b"ours"), Ok(Creation::Exists)));
+    }
+
+    #[test]
+    fn a_wish_to_stop_ends_what_waits_and_leaves_some_time_to_what_follows() {
+        let name = ObjectName::pack(ObjectHash([1; 32]));
+        let (_, timer, store) = retry(vec![Fault::Before; 100], Arc::new(Stopping(AtomicBool::new(false))));
+        assert!(matches!(store.create(&name, b"x"), Err(StoreError::GaveUp { attempts: 1, .. })));
+        assert_eq!(timer.elapsed(), Duration::ZERO);
+        let (_, _, store) = retry(vec![Fault::Before; 3], Arc::new(Stopping(AtomicBool::new(true))));
+        assert!(matches!(store.create(&name, b"x"), Ok(Creation::New)));
+        let (_, timer, store) = retry(vec![Fault::Before; 100], Arc::new(Stopping(AtomicBool::new(true))));
+        assert!(matches!(store.create(&name, b"x"), Err(StoreError::GaveUp { attempts: 4.., .. })));
+        assert!(timer.elapsed() <= STOPPING);
+    }
+
+    #[test]
+    fn our_own_success_is_met_though_the_first_look_at_it_is_spoiled() {
+        let (_, _, store) = retry(vec![Fault::After, Fault::None, Fault::Short], Arc::new(Silent));
+        assert!(matches!(store.create(&ObjectName::pack(ObjectHash([1; 32])), b"ours"), Ok(Creation::New)));
     }
 
     #[test]

@@ -18,12 +18,13 @@ use suites::Suite;
 /// system, where they have shown already that they are right.
 const LIVE_SECONDS: &str = "3";
 
-/// What is run on which service. The server that lies has no place for a repository: what must happen there is a test of its own.
-const RUNS: [(&Service, &[Suite]); 4] = [
-    (&services::S3, suites::ALL),
-    (&services::AZBLOB, suites::SOME),
-    (&services::GCS, suites::SOME),
-    (&services::SFTP, suites::SOME),
+/// What is run on which service, and what of it is ignored elsewhere. The server that lies has no place for a repository: what must happen there is a
+/// test of its own.
+const RUNS: [(&Service, &[Suite], &[Suite]); 4] = [
+    (&services::S3, suites::ALL, suites::IGNORED_ELSEWHERE),
+    (&services::AZBLOB, suites::SOME, &[]),
+    (&services::GCS, suites::SOME, &[]),
+    (&services::SFTP, suites::SOME, &[]),
 ];
 
 pub struct Options {
@@ -39,7 +40,7 @@ impl Options {
         let more = arguments.take_rest();
         let mut only = Vec::new();
         while let Some(name) = arguments.take_value::<String>("--only")? {
-            if !RUNS.iter().any(|(service, _)| service.name == name) {
+            if !RUNS.iter().any(|(service, ..)| service.name == name) {
                 return Err(Failure::usage(format!("--only: no tests are run on `{name}`")));
             }
             only.push(name);
@@ -61,12 +62,13 @@ impl Options {
 
 pub fn run(root: &Path, options: &Options) -> Result<(), Failure> {
     let mut outcomes = Vec::new();
-    for (service, suites) in RUNS.into_iter().filter(|(service, _)| options.wants(service)) {
+    for (service, suites, ignored) in RUNS.into_iter().filter(|(service, ..)| options.wants(service)) {
         let started = Instant::now();
+        let commands = [commands(suites, options, "default"), commands(ignored, options, "only")].concat();
         match service.up(root)? {
-            Up::Running(state) => run_on(root, service, &state, suites, options)?,
+            Up::Running(state) => run_on(root, service, &state, &commands)?,
             Up::Started(state) => {
-                let outcome = run_on(root, service, &state, suites, options);
+                let outcome = run_on(root, service, &state, &commands);
                 service.down(root)?;
                 outcome?;
             }
@@ -82,22 +84,35 @@ pub fn run(root: &Path, options: &Options) -> Result<(), Failure> {
     Ok(())
 }
 
-fn run_on(root: &Path, service: &Service, state: &State, suites: &[Suite], options: &Options) -> Result<(), Failure> {
+fn run_on(root: &Path, service: &Service, state: &State, commands: &[Vec<String>]) -> Result<(), Failure> {
     println!("test: {} at {}", service.name, state.url);
     let mut environment = state.environment.clone();
     environment.push((cargo::TEST_STORE.to_owned(), state.url.clone()));
     if std::env::var_os("CONTINUUM_LIVE_SECONDS").is_none() {
         environment.push(("CONTINUUM_LIVE_SECONDS".to_owned(), LIVE_SECONDS.to_owned()));
     }
-    let commands = if cargo::has_nextest() {
-        vec![[suites::nextest_arguments(suites, &options.cargo_profile), options.more.clone()].concat()]
-    } else {
-        suites.iter().map(|suite| suite.cargo_test_arguments(&options.cargo_profile)).collect()
-    };
     commands.iter().try_for_each(|arguments| {
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         cargo::run(root, &arguments, &environment)
     })
+}
+
+/// What cargo is told; `ignored` is `only` for tests that are ignored elsewhere.
+fn commands(suites: &[Suite], options: &Options, ignored: &str) -> Vec<Vec<String>> {
+    let Options { cargo_profile, more, .. } = options;
+    if suites.is_empty() {
+        return Vec::new();
+    }
+    if cargo::has_nextest() {
+        let ignored = ["--run-ignored", ignored].map(str::to_owned).to_vec();
+        return vec![[suites::nextest_arguments(suites, cargo_profile), ignored, more.clone()].concat()];
+    }
+    let told = suites.iter().map(|suite| suite.cargo_test_arguments(cargo_profile));
+    if ignored == "only" {
+        told.map(|told| [told, vec!["--ignored".to_owned()]].concat()).collect()
+    } else {
+        told.collect()
+    }
 }
 
 #[cfg(test)]

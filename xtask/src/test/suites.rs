@@ -3,6 +3,8 @@
 //! Left out, and run on a local file system alone, are tests that look at a repository's files, damage them or take them away, those that need
 //! no repository, and whole binaries of such tests (`damage`, `frozen`, `reader`, `vectors`, most of `bad_input`). A test that is on these
 //! lists and looks at files all the same fails: the harnesses have no folder to give it (`tests/whereabouts/mod.rs`).
+//!
+//! The other way round, tests that need a server are ignored elsewhere, which their runner says, and run here by [`IGNORED_ELSEWHERE`].
 
 /// Tests of one test binary.
 pub struct Suite {
@@ -12,6 +14,9 @@ pub struct Suite {
     /// Parts of names that a test must not have.
     without: &'static [&'static str],
 }
+
+/// Tests that need an S3 server and are marked `#[ignore]`.
+pub const IGNORED_ELSEWHERE: &[Suite] = &[Suite { binary: "faults", only: &[], without: &[] }];
 
 /// All that can be run on a server.
 pub const ALL: &[Suite] = &[
@@ -123,12 +128,27 @@ mod tests {
         assert_eq!(told, ["test", "--profile", "dev", "--test", "b", "--", "x::", "y", "--skip", "z"]);
     }
 
+    /// One that is not ignored would be run without a server, and one without a test at all proves nothing.
+    #[test]
+    fn every_test_that_needs_a_server_is_ignored_elsewhere() {
+        let root = crate::project::root();
+        let files = crate::project::files(&root).unwrap();
+        for suite in IGNORED_ELSEWHERE {
+            let place = format!("tests/{}", suite.binary);
+            let own =
+                files.iter().filter(|path| crate::project::lies_in(path, &place) || **path == format!("{place}.rs"));
+            let text: String = own.map(|path| std::fs::read_to_string(root.join(path)).unwrap()).collect();
+            let count = text.matches("#[test]\n").count();
+            assert!(count > 0 && count == text.matches("#[test]\n#[ignore = \"needs ").count(), "{}", suite.binary);
+        }
+    }
+
     /// A part of a name that no test has would leave out nothing, or run nothing, without a word.
     #[test]
     fn every_part_of_a_name_is_in_the_tests() {
         let root = crate::project::root();
         let files = crate::project::files(&root).unwrap();
-        for suite in ALL.iter().chain(SOME) {
+        for suite in ALL.iter().chain(SOME).chain(IGNORED_ELSEWHERE) {
             let place = format!("tests/{}", suite.binary);
             let own = files.iter().filter(|path| crate::project::lies_in(path, &place) && path.ends_with(".rs"));
             let text: String = own.map(|path| std::fs::read_to_string(root.join(path)).unwrap()).collect();
