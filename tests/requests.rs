@@ -25,6 +25,7 @@ use continuum::store::around::cache::Cache;
 use continuum::store::around::meter::{Call, Counts, Meter};
 use continuum::store::opendal::OpendalStore;
 use continuum::store::state::LocalState;
+use opendal::{Operator, services};
 use scratch::{PASSWORD, execute, make_database};
 use tempfile::TempDir;
 
@@ -36,7 +37,9 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let memory = Arc::new(OpendalStore::memory().unwrap());
+        // As if each request went over a network.
+        let operator = Operator::new(services::Memory::default()).unwrap();
+        let memory = Arc::new(OpendalStore::new(operator, "memory:".into(), Duration::from_secs(30)));
         let world = Self { folder: TempDir::new().unwrap(), meter: Arc::new(Meter::recording(memory)) };
         let cost = Cost { memory_kib: 64, passes: 1, lanes: 1 };
         let options = InitOptions { cost, ..InitOptions::default() };

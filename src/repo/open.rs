@@ -137,6 +137,8 @@ fn unlock(
     password: &SecretString,
     state: Option<&LocalState>,
 ) -> Result<SecretKey, RepositoryError> {
+    // Where listing costs no request, nothing need be remembered.
+    let state = state.filter(|_| store.concurrency() > 0);
     let memory = format!("{repository}/slot");
     let last = state.and_then(|state| state.read(&memory).ok()?).and_then(|slot| String::from_utf8(slot).ok());
     let last = last.and_then(|slot| slot.trim().parse().ok()).map(ObjectName::key_slot);
