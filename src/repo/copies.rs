@@ -22,7 +22,7 @@ impl DamagedCopies {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
     }
 
-    fn add(&self, location: String, name: &ObjectName) {
+    pub(super) fn add(&self, location: String, name: &ObjectName) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert((location, name.clone()));
     }
 }
@@ -64,7 +64,8 @@ fn from_any_copy<T>(
         good => return good,
     };
     let mut bad = Vec::new();
-    for copy in store.copies() {
+    let (answering, others): (Vec<_>, Vec<_>) = store.copies().into_iter().partition(|copy| copy.answers());
+    for copy in answering.into_iter().chain(others) {
         match read(&*copy) {
             Ok(found) => {
                 bad.into_iter().for_each(|location| damaged.add(location, name));
