@@ -13,6 +13,7 @@ use crate::format::name::{Folder, ObjectName};
 use crate::format::pack::{MAX_PACK_BYTES, PackReader, PackedChunk};
 use crate::monitor::{Event, Monitor, Phase};
 use crate::repo::chunk_reader::ChunkReader;
+use crate::repo::copies::read_whole;
 use crate::repo::image_reader::pieces;
 use crate::repo::index::Index;
 use crate::repo::stack_reader::delta_parts;
@@ -169,14 +170,14 @@ fn check_data(
 }
 
 fn check_pack(repository: &Repository, name: &ObjectName, hash: ObjectHash, listed: Vec<PackedChunk>) -> Vec<Fault> {
-    let bytes = match repository.store().read(name, MAX_PACK_BYTES) {
+    let read = read_whole(repository.store(), repository.damaged_copies(), name, MAX_PACK_BYTES as usize, |bytes| {
+        let found = ObjectHash::of(&bytes);
+        if found == hash { Ok(bytes) } else { Err(Fault::WrongHash { name: name.clone(), found }) }
+    });
+    let bytes = match read {
         Ok(bytes) => bytes,
-        Err(source) => return vec![Fault::Unreadable { name: name.clone(), source }],
+        Err(fault) => return vec![fault],
     };
-    let found = ObjectHash::of(&bytes);
-    if found != hash {
-        return vec![Fault::WrongHash { name: name.clone(), found }];
-    }
     let opened = PackReader::open(&bytes, &repository.config().seal_context(), repository.keys())
         .and_then(|pack| pack.footer(&bytes, repository.keys()).map(|footer| (pack, footer)));
     match opened {
