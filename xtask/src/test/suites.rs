@@ -54,6 +54,10 @@ pub const SOME: &[Suite] = &[
     RACES,
 ];
 
+/// A repository on several destinations at once: needs services of two kinds, and kills servers of its own beside them. Ignored wherever else tests are run.
+pub const TOGETHER: &[Suite] =
+    &[Suite { binary: "destinations", only: &["servers_are_killed_and_come_back"], without: &[] }];
+
 /// One test of `live` has no repository.
 const LIVE: Suite = Suite { binary: "live", only: &[], without: &["a_wal_that_is_cut_under_the_pin"] };
 
@@ -81,6 +85,12 @@ pub fn nextest_arguments(suites: &[Suite], cargo_profile: &str) -> Vec<String> {
     arguments
 }
 
+/// Ignored tests of the suites as nextest is told.
+pub fn nextest_ignored_arguments(suites: &[Suite], cargo_profile: &str) -> Vec<String> {
+    let only_ignored = ["--run-ignored", "only"].map(str::to_owned).to_vec();
+    [nextest_arguments(suites, cargo_profile), only_ignored].concat()
+}
+
 impl Suite {
     /// See <https://nexte.st/docs/filtersets/reference/>: `test(x)` holds for names that contain x.
     fn nextest_expression(&self) -> String {
@@ -91,6 +101,11 @@ impl Suite {
         }
         let refused = self.without.iter().map(|part| format!(" - test({part})"));
         format!("({expression}{})", refused.collect::<String>())
+    }
+
+    /// The suite's ignored tests as `cargo test` is told.
+    pub fn cargo_test_ignored_arguments(&self, cargo_profile: &str) -> Vec<String> {
+        [self.cargo_test_arguments(cargo_profile), vec!["--ignored".to_owned()]].concat()
     }
 
     /// The suite as `cargo test` is told.
@@ -128,7 +143,7 @@ mod tests {
     fn every_part_of_a_name_is_in_the_tests() {
         let root = crate::project::root();
         let files = crate::project::files(&root).unwrap();
-        for suite in ALL.iter().chain(SOME) {
+        for suite in ALL.iter().chain(SOME).chain(TOGETHER) {
             let place = format!("tests/{}", suite.binary);
             let own = files.iter().filter(|path| crate::project::lies_in(path, &place) && path.ends_with(".rs"));
             let text: String = own.map(|path| std::fs::read_to_string(root.join(path)).unwrap()).collect();
