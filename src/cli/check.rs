@@ -31,11 +31,16 @@ pub fn run(session: &Session, arguments: CheckArguments) -> Result<u8, CliError>
     let options = CheckOptions { read_data: arguments.read_data };
     let report = check(&repository, options, &session.monitor())?;
     let (unlisted_count, unlisted_bytes) = report.unlisted_packs;
+    let damaged_copies = repository.damaged_copies().list();
     if session.json() {
         session.print_json(
             "continuum.check/1",
             json!({
                 "faults": report.faults.iter().map(Fault::describe).collect::<Vec<_>>(),
+                "damaged_copies": damaged_copies
+                    .iter()
+                    .map(|(location, name)| json!({ "location": location, "name": name.to_string() }))
+                    .collect::<Vec<_>>(),
                 "snapshots": report.snapshot_count,
                 "packs": report.pack_count,
                 "chunks": report.chunk_count,
@@ -66,14 +71,15 @@ pub fn run(session: &Session, arguments: CheckArguments) -> Result<u8, CliError>
                 ));
             }
             output::line(match report.faults.len() as u64 {
-                0 => "no damage found".to_owned(),
+                0 if damaged_copies.is_empty() => "no damage found".to_owned(),
                 faults => format!("{} found", output::plural(faults, "fault")),
             });
         }
     }
     // What could not be read need not be damaged: the check is not done.
     Ok(match report.faults.as_slice() {
-        [] => DONE,
+        [] if damaged_copies.is_empty() => DONE,
+        [] => DAMAGE,
         faults if faults.iter().any(Fault::is_damage) => DAMAGE,
         _ => FAILED,
     })

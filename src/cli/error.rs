@@ -5,6 +5,7 @@ use std::error::Error;
 use serde_json::json;
 
 use crate::format::FormatError;
+use crate::format::name::ObjectName;
 use crate::monitor::Cancelled;
 use crate::ops::copy::CopyError;
 use crate::ops::points::FindError;
@@ -134,6 +135,7 @@ fn repository_advice(error: &RepositoryError) -> (u8, Option<String>) {
             RepositoryError::NoSlots { .. } => {
                 (DAMAGE, Some("restore the folder `keys` from a copy of the repository".into()))
             }
+            RepositoryError::Store(error @ StoreError::Conflict { .. }) => (DAMAGE, store_hint(error)),
             RepositoryError::Store(error) => (FAILED, store_hint(error)),
             RepositoryError::Unfaithful(_) => {
                 (FAILED, Some("test this machine's memory before trusting it with data".into()))
@@ -145,6 +147,7 @@ fn repository_advice(error: &RepositoryError) -> (u8, Option<String>) {
 fn fault_hint(fault: &Fault) -> Option<String> {
     match fault {
         Fault::Object { source: FormatError::NewerVersion(_), .. } => Some("use a newer continuum".into()),
+        Fault::Forked { .. } => Some("`continuum sync` shows what differs and how to decide".into()),
         Fault::RolledBack { .. } => Some(
             "if you know why, e.g. the repository was replaced by an older copy, remove this repository's heads from the local state \
              ($XDG_STATE_HOME/continuum) to accept it as it is now"
@@ -160,6 +163,9 @@ fn store_hint(error: &StoreError) -> Option<String> {
         StoreError::GaveUp { source, .. } => return store_hint(source),
         StoreError::TooFew { .. } => {
             return Some("a destination that is gone for good is left out: name only the others with -r".into());
+        }
+        StoreError::Conflict { name, .. } if *name == ObjectName::config() => {
+            return Some("these are two repositories: name only destinations of one of them".into());
         }
         StoreError::Conflict { .. } => {
             return Some("`continuum sync` shows what differs and how to decide".into());

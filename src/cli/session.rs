@@ -92,7 +92,9 @@ impl Session {
             ));
         }
         let places = places.iter().map(|place| Ok(Place::parse(place)?)).collect::<Result<Vec<_>, CliError>>()?;
-        if let Some((_, twice)) = places.iter().enumerate().find(|(at, place)| places[..*at].contains(place)) {
+        let identities: Vec<String> = places.iter().map(Place::identity).collect();
+        let twice = identities.iter().enumerate().find(|(at, identity)| identities[..*at].contains(identity));
+        if let Some((_, twice)) = twice {
             return Err(CliError::usage(format!("{twice} is named twice")));
         }
         Ok(places)
@@ -100,11 +102,7 @@ impl Session {
 
     /// The places as one text, the same from whatever folder the program is run.
     pub fn whereabouts(&self) -> Result<String, CliError> {
-        let text = |place: Place| match place {
-            Place::Folder(path) => std::path::absolute(&path).unwrap_or(path).display().to_string(),
-            place => place.to_string(),
-        };
-        Ok(self.places()?.into_iter().map(text).collect::<Vec<_>>().join(", "))
+        Ok(self.places()?.iter().map(Place::identity).collect::<Vec<_>>().join(", "))
     }
 
     /// Where the repository is.
@@ -145,6 +143,9 @@ impl Session {
     /// The repository, opened with its password.
     pub fn open(&self) -> Result<Repository, CliError> {
         let repository = self.open_through(self.store()?, password::current)?;
+        if let Some(replicas) = &self.connected()?.replicas {
+            replicas.keep_up();
+        }
         let _ = self.opened.set(repository.clone());
         Ok(repository)
     }
@@ -167,7 +168,9 @@ impl Session {
         // A place that holds no repository is said before a password is asked for.
         let (id, empty) = repo::require_config(&*store)?;
         for location in empty {
-            let text = format!("{location} holds no repository; `continuum sync` makes it a whole copy of the others");
+            let text = format!(
+                "{location} holds no repository: if a disk belongs there, mount it; else `continuum sync` makes it a whole copy"
+            );
             self.monitor.event(Event::Notice(text));
         }
         let environment = fitting_environment(&*store);
@@ -187,15 +190,14 @@ impl Session {
     pub fn finish(&self) {
         let Some(connected) = self.connected.get() else { return };
         if let Some(replicas) = &connected.replicas {
-            replicas.catch_up();
-            for standing in replicas.standings().into_iter().filter(|standing| standing.owed > 0) {
-                let Standing { location, owed, .. } = standing;
-                let owed = output::plural(owed as u64, "object");
-                let text = format!(
-                    "{location} lacks {owed}; it is brought up to date once it answers, or by `continuum sync`"
-                );
-                self.monitor.event(Event::Notice(text));
+            if self.opened.get().is_some() {
+                replicas.catch_up();
             }
+            replicas
+                .standings()
+                .iter()
+                .filter_map(describe_standing)
+                .for_each(|text| self.monitor.event(Event::Notice(text)));
         }
         for (location, name) in self.opened.get().map(|opened| opened.damaged_copies().list()).unwrap_or_default() {
             let text = format!(
@@ -208,6 +210,25 @@ impl Session {
                 eprintln!("{}", describe_counts(meter));
             }
         }
+    }
+}
+
+/// What is to be said of a destination, if it is not whole.
+fn describe_standing(standing: &Standing) -> Option<String> {
+    let Standing { location, owed, is_absent, lacking } = standing;
+    let objects = |count: usize| output::plural(count as u64, "object");
+    match (is_absent, owed, lacking.as_slice()) {
+        // That was said when the repository was opened.
+        (true, ..) => None,
+        (false, 0, []) => None,
+        (false, 0, [first, ..]) => Some(format!(
+            "{location} lacks {}, among them {first}, which another destination has; `continuum sync` mends it",
+            objects(lacking.len())
+        )),
+        (false, ..) => Some(format!(
+            "{location} lacks {}; it is brought up to date once it answers, or by `continuum sync`",
+            objects(*owed)
+        )),
     }
 }
 

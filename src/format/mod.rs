@@ -6,6 +6,7 @@
 
 pub mod cbor;
 pub mod config;
+pub mod damage;
 pub mod delta;
 pub mod index;
 pub mod journal;

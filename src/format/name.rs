@@ -96,6 +96,11 @@ impl ObjectName {
         (*self == Self::pack(hash) || *self == Self::index(hash)).then_some(hash)
     }
 
+    /// Whether it is that of a pack.
+    pub fn is_pack(&self) -> bool {
+        self.hash().is_some_and(|hash| *self == Self::pack(hash))
+    }
+
     /// The slot that this name is for.
     pub fn slot(&self) -> Option<SlotId> {
         let slot = self.last().parse().ok()?;

@@ -181,6 +181,14 @@ pub fn open(
     Ok(buffer)
 }
 
+/// Checks what a sealed object shows without its key.
+pub fn require_sealed(object: &[u8], kind: ObjectType) -> Result<(), FormatError> {
+    bounded(object, MAX_SEALED_BYTES)?;
+    parse_header(object, kind)?;
+    let length = object.len();
+    ensure(length >= SEALED_OVERHEAD_BYTES && padme(length as u64) == length as u64, "no length of a sealed object")
+}
+
 fn strip_padding(plaintext: &mut Vec<u8>) -> Result<(), FormatError> {
     let mark = plaintext.iter().rposition(|&byte| byte != 0).ok_or(FormatError::BadPadding)?;
     if plaintext[mark] != PADDING_MARK {

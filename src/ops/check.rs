@@ -13,6 +13,7 @@ use crate::format::name::{Folder, ObjectName};
 use crate::format::pack::{MAX_PACK_BYTES, PackReader, PackedChunk};
 use crate::monitor::{Event, Monitor, Phase};
 use crate::repo::chunk_reader::ChunkReader;
+use crate::repo::copies::read_whole;
 use crate::repo::image_reader::pieces;
 use crate::repo::index::Index;
 use crate::repo::stack_reader::delta_parts;
@@ -169,7 +170,11 @@ fn check_data(
 }
 
 fn check_pack(repository: &Repository, name: &ObjectName, hash: ObjectHash, listed: Vec<PackedChunk>) -> Vec<Fault> {
-    let bytes = match read_pack(repository, name, hash) {
+    let read = read_whole(repository.store(), repository.damaged_copies(), name, MAX_PACK_BYTES as usize, |bytes| {
+        let found = ObjectHash::of(&bytes);
+        if found == hash { Ok(bytes) } else { Err(Fault::WrongHash { name: name.clone(), found }) }
+    });
+    let bytes = match read {
         Ok(bytes) => bytes,
         Err(fault) => return vec![fault],
     };
@@ -183,20 +188,6 @@ fn check_pack(repository: &Repository, name: &ObjectName, hash: ObjectHash, list
             faults
         }
     }
-}
-
-/// Read twice before it is called damaged: what was damaged on its way is no damage to the repository.
-fn read_pack(repository: &Repository, name: &ObjectName, hash: ObjectHash) -> Result<Vec<u8>, Fault> {
-    let read = || {
-        let bytes = repository.store().read(name, MAX_PACK_BYTES).map_err(Fault::unreadable(name))?;
-        let found = ObjectHash::of(&bytes);
-        Ok((bytes, found))
-    };
-    let (mut bytes, mut found) = read()?;
-    if found != hash {
-        (bytes, found) = read()?;
-    }
-    if found == hash { Ok(bytes) } else { Err(Fault::WrongHash { name: name.clone(), found }) }
 }
 
 fn check_chunks(

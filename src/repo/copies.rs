@@ -23,7 +23,7 @@ impl DamagedCopies {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
     }
 
-    fn add(&self, location: String, name: &ObjectName) {
+    pub(super) fn add(&self, location: String, name: &ObjectName) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert((location, name.clone()));
     }
 }
@@ -70,7 +70,8 @@ fn from_any_copy<T>(
         return if matches!(fault, Fault::Unreadable { .. }) { Err(fault) } else { again() };
     }
     let mut bad = Vec::new();
-    for copy in copies {
+    let (answering, others): (Vec<_>, Vec<_>) = copies.into_iter().partition(|copy| copy.answers());
+    for copy in answering.into_iter().chain(others) {
         match read(&*copy) {
             Ok(found) => {
                 bad.into_iter().for_each(|location| damaged.add(location, name));

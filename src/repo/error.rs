@@ -228,6 +228,16 @@ pub enum Fault {
         /// Which entry.
         name: ObjectName,
     },
+    /// Two destinations have different entries, each of them authentic.
+    #[error("{first} and {second} hold different entries {name}: two writers wrote at once")]
+    Forked {
+        /// Which entry.
+        name: ObjectName,
+        /// A destination that holds the one.
+        first: String,
+        /// A destination that holds the other.
+        second: String,
+    },
     /// The timeline ends before the head that this client has seen, or has another entry there.
     #[error(
         "{name} was seen by this client with hash {seen}, but is missing or different now: the repository was rolled back or altered"

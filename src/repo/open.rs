@@ -11,6 +11,7 @@ use crate::crypto::keys::Keyring;
 use crate::crypto::password::{Cost, PasswordError};
 use crate::crypto::secret::SecretKey;
 use crate::format::config::{Config, UntrustedConfig};
+use crate::format::damage::shows_damage;
 use crate::format::key_slot::{KeySlot, SlotError, SlotOptions};
 use crate::format::name::{Folder, ObjectName};
 use crate::format::object::MAX_PLAIN_BYTES;
@@ -78,7 +79,7 @@ fn guarded(store: Arc<dyn Store>, config: &Config) -> Arc<dyn Store> {
 /// The identity of the repository that is there, and destinations that answer and hold none; fails if no destination holds one. Needs no key, and nobody has
 /// vouched for it yet.
 pub fn require_config(store: &dyn Store) -> Result<(RepositoryId, Vec<String>), RepositoryError> {
-    read_config(store).map(|(config, empty)| (config.repository(), empty))
+    read_config(store, &DamagedCopies::default()).map(|(config, empty)| (config.repository(), empty))
 }
 
 /// Fails if there is a repository already.
@@ -96,15 +97,17 @@ pub fn open(
     password: &SecretString,
     environment: Environment,
 ) -> Result<Repository, RepositoryError> {
-    let (untrusted, _) = read_config(&*store)?;
-    let root = unlock(&*store, untrusted.repository(), password, environment.state.as_ref())?;
+    let damaged = DamagedCopies::default();
+    let (untrusted, _) = read_config(&*store, &damaged)?;
+    let root = unlock(&*store, &damaged, untrusted.repository(), password, environment.state.as_ref())?;
     let keys = Keyring::new(root);
     let config = untrusted.verify(&keys).map_err(Fault::object(&ObjectName::config()))?;
     let store = guarded(store, &config);
-    Ok(Repository { store, config, keys: Arc::new(keys), environment, damaged: DamagedCopies::default() })
+    Ok(Repository { store, config, keys: Arc::new(keys), environment, damaged })
 }
 
-fn read_config(store: &dyn Store) -> Result<(UntrustedConfig, Vec<String>), RepositoryError> {
+/// A config that shows no damage, if any destination has one, and destinations that have none. Two that differ are two repositories, which must not be mixed.
+fn read_config(store: &dyn Store, damaged: &DamagedCopies) -> Result<(UntrustedConfig, Vec<String>), RepositoryError> {
     let name = ObjectName::config();
     let read = |store: &dyn Store| store.read(&name, MAX_PLAIN_BYTES as u64);
     let object = match read(store) {
@@ -113,26 +116,31 @@ fn read_config(store: &dyn Store) -> Result<(UntrustedConfig, Vec<String>), Repo
         }
         read => read?,
     };
-    // Destinations of different repositories must not be mixed.
     let copies = store.copies();
-    let others = concurrently(copies.len(), &copies, |copy| (copy.location(), read(&**copy)));
-    let first = others.iter().find(|(_, copy)| copy.as_ref().is_ok_and(|copy| *copy == object));
-    let other = others.iter().find(|(_, copy)| copy.as_ref().is_ok_and(|copy| *copy != object));
-    if let (Some((first, _)), Some((second, _))) = (first, other) {
-        return Err(StoreError::Conflict { name, first: first.clone(), second: second.clone() }.into());
+    let copies = concurrently(copies.len(), &copies, |copy| (copy.location(), read(&**copy)));
+    let is_empty = |copy: &Result<_, StoreError>| matches!(copy, Err(StoreError::NotFound { .. }));
+    let empty = copies.iter().filter(|(_, copy)| is_empty(copy)).map(|(location, _)| location.clone()).collect();
+    let readable = copies.into_iter().filter_map(|(location, copy)| Some((location, copy.ok()?)));
+    let (bad, sound): (Vec<_>, Vec<_>) = readable.partition(|(_, copy)| shows_damage(&name, copy));
+    if let [(first, one), rest @ ..] = sound.as_slice()
+        && let Some((second, _)) = rest.iter().find(|(_, other)| other != one)
+    {
+        let (first, second) = (first.clone(), second.clone());
+        return Err(StoreError::Conflict { name, first, second }.into());
     }
-    let empty = others.iter().filter(|(_, copy)| matches!(copy, Err(StoreError::NotFound { .. })));
-    let empty = empty.map(|(location, _)| location.clone()).collect();
+    let object = sound.into_iter().next().map_or(object, |(_, object)| object);
     // If it was damaged on its way, a second look helps.
     let config = UntrustedConfig::parse(&object).or_else(|_| -> Result<_, RepositoryError> {
         Ok(UntrustedConfig::parse(&read(store)?).map_err(Fault::object(&name))?)
     })?;
+    bad.into_iter().for_each(|(location, _)| damaged.add(location, &name));
     Ok((config, empty))
 }
 
 /// The slot that opened last on this client, which saves listing them, then all slots.
 fn unlock(
     store: &dyn Store,
+    damaged: &DamagedCopies,
     repository: RepositoryId,
     password: &SecretString,
     state: Option<&LocalState>,
@@ -143,12 +151,12 @@ fn unlock(
     let last = state.and_then(|state| state.read(&memory).ok()?).and_then(|slot| String::from_utf8(slot).ok());
     let last = last.and_then(|slot| slot.trim().parse().ok()).map(ObjectName::key_slot);
     if let Some(name) = &last
-        && let Ok(slot) = read_slot(store, name)
+        && let Ok(slot) = read_slot(store, damaged, name)
         && let Ok(root) = slot.open(repository, password)
     {
         return Ok(root);
     }
-    let (name, root) = unlock_any(store, repository, password, last.as_ref())?;
+    let (name, root) = unlock_any(store, damaged, repository, password, last.as_ref())?;
     if let (Some(state), Some(slot)) = (state, name.slot()) {
         // Forgetting it costs a request.
         let _ = state.write(&memory, slot.to_string().as_bytes());
@@ -160,6 +168,7 @@ fn unlock(
 /// wrong password.
 fn unlock_any(
     store: &dyn Store,
+    damaged: &DamagedCopies,
     repository: RepositoryId,
     password: &SecretString,
     tried: Option<&ObjectName>,
@@ -170,7 +179,7 @@ fn unlock_any(
     let mut names = slot_names(store)?;
     names.sort_by_key(|name| Some(name) == tried);
     for name in names {
-        let opened = match read_slot(store, &name) {
+        let opened = match read_slot(store, damaged, &name) {
             Ok(slot) => slot.open(repository, password),
             Err(fault) => {
                 refusal.get_or_insert(RepositoryError::Fault(fault));
@@ -199,17 +208,17 @@ fn slot_names(store: &dyn Store) -> Result<Vec<ObjectName>, StoreError> {
     Ok(store.list(Folder::Keys)?.into_iter().map(|listed| listed.name).filter(|name| name.slot().is_some()).collect())
 }
 
-fn read_slot(store: &dyn Store, name: &ObjectName) -> Result<KeySlot, Fault> {
+fn read_slot(store: &dyn Store, damaged: &DamagedCopies, name: &ObjectName) -> Result<KeySlot, Fault> {
     let slot = name.slot().unwrap_or(SlotId([0; 8]));
     let parse = |object: Vec<u8>| KeySlot::parse(&object, slot).map_err(Fault::object(name));
-    read_whole(store, &DamagedCopies::default(), name, MAX_PLAIN_BYTES, parse)
+    read_whole(store, damaged, name, MAX_PLAIN_BYTES, parse)
 }
 
 /// All key slots, and what is wrong with those that do not parse.
 pub fn key_slots(repository: &Repository) -> Result<(Vec<KeySlot>, Vec<Fault>), StoreError> {
     let (mut slots, mut faults) = (Vec::new(), Vec::new());
     for name in slot_names(repository.store())? {
-        match read_slot(repository.store(), &name) {
+        match read_slot(repository.store(), &repository.damaged, &name) {
             Ok(slot) => slots.push(slot),
             Err(fault) => faults.push(fault),
         }

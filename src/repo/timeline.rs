@@ -5,16 +5,19 @@
 //! * A client remembers the newest head it has seen of each timeline. A repository that shows an older one, or another entry there, was rolled back or
 //!   altered, and says so at the next opportunity.
 //! * One damaged entry does not hide the others.
+//! * Where destinations have different entries at one place, that is said, and nothing is appended until a sync has decided.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use crate::base::id::{DatabaseId, ObjectHash};
+use crate::base::id::{DatabaseId, ObjectHash, RepositoryId};
 use crate::format::manifest::Manifest;
 use crate::format::name::{Folder, ObjectName};
 use crate::format::object::MAX_SEALED_BYTES;
 use crate::format::timeline::{Event, NO_ENTRY, TimelineEntry, Watch};
 use crate::store::lane::concurrently;
-use crate::store::{Creation, Listed, StoreError};
+use crate::store::state::LocalState;
+use crate::store::{Creation, Listed, Store, StoreError};
 
 use super::copies::read_whole;
 use super::{Fault, Repository, RepositoryError};
@@ -40,6 +43,15 @@ pub struct Timeline {
     pub entries: Vec<Recorded>,
     /// The newest object, whether or not it can be used.
     head: Option<Head>,
+    fork: Option<Fork>,
+}
+
+/// Where two destinations have different entries, each of them authentic: two writers saw different destinations.
+#[derive(Clone, Debug)]
+struct Fork {
+    name: ObjectName,
+    first: String,
+    second: String,
 }
 
 /// The end of a timeline.
@@ -125,8 +137,8 @@ fn read(
     sequences: &[u64],
     seen: Option<Head>,
 ) -> (Timeline, Vec<Fault>) {
-    let mut timeline = Timeline { database, entries: Vec::new(), head: None };
-    let mut faults = Vec::new();
+    let mut timeline = Timeline { database, entries: Vec::new(), head: None, fork: None };
+    let (mut faults, mut hashes, mut breaks) = (Vec::new(), BTreeMap::new(), Vec::new());
     let mut previous = Some(NO_ENTRY);
     let mut next = 1;
     let objects = concurrently(repository.store().concurrency(), sequences, |&sequence| {
@@ -149,8 +161,10 @@ fn read(
             }
         };
         timeline.head = Some(Head { sequence, hash });
+        hashes.insert(sequence, hash);
         match entry {
             Ok(entry) if previous.is_some_and(|previous| previous != entry.previous) => {
+                breaks.push(sequence - 1);
                 faults.push(Fault::BrokenChain { name });
                 timeline.entries.push(Recorded { id: hash, entry });
             }
@@ -159,11 +173,73 @@ fn read(
         }
         previous = Some(hash);
     }
+    timeline.fork = find_fork(repository, database, &hashes, &breaks);
+    faults.extend(timeline.fork.clone().map(Fork::into_fault));
     faults.extend(seen.and_then(|seen| compare_with_seen(&timeline, seen)));
     if faults.is_empty() {
         remember(repository, &timeline);
     }
     (timeline, faults)
+}
+
+/// Compares the last entry that each destination has with the one that was read, and those before a broken link. A copy that differs and cannot be opened is damaged.
+fn find_fork(
+    repository: &Repository,
+    database: DatabaseId,
+    hashes: &BTreeMap<u64, ObjectHash>,
+    breaks: &[u64],
+) -> Option<Fork> {
+    let Repository { store, damaged, .. } = repository;
+    // One that does not answer is compared when it does.
+    let copies: Vec<Arc<dyn Store>> = store.copies().into_iter().filter(|copy| copy.answers()).collect();
+    let read = |copy: &dyn Store, sequence| {
+        copy.read(&ObjectName::timeline_entry(database, sequence), MAX_SEALED_BYTES as u64)
+    };
+    let held = concurrently(copies.len(), &copies, |copy| {
+        let before = breaks.iter().filter_map(|&sequence| Some((sequence, read(&**copy, sequence).ok()?)));
+        before.chain(last_held(&**copy, database, hashes)).collect::<Vec<_>>()
+    });
+    for (copy, held) in copies.iter().zip(&held) {
+        for (sequence, object) in held {
+            let Some(known) = hashes.get(sequence) else { continue };
+            let name = ObjectName::timeline_entry(database, *sequence);
+            if ObjectHash::of(object) == *known {
+                continue;
+            }
+            if open_entry(repository, &name, object, database, *sequence).is_err() {
+                damaged.add(copy.location(), &name);
+                continue;
+            }
+            let is_known = |other: &&Arc<dyn Store>| {
+                read(&***other, *sequence).is_ok_and(|object| ObjectHash::of(&object) == *known)
+            };
+            let first = copies.iter().find(is_known).map_or_else(|| store.location(), |other| other.location());
+            return Some(Fork { name, first, second: copy.location() });
+        }
+    }
+    None
+}
+
+/// The newest of the entries that a destination has, unless it does not answer.
+fn last_held(copy: &dyn Store, database: DatabaseId, hashes: &BTreeMap<u64, ObjectHash>) -> Option<(u64, Vec<u8>)> {
+    let read = |sequence| copy.read(&ObjectName::timeline_entry(database, sequence), MAX_SEALED_BYTES as u64);
+    for &sequence in hashes.keys().rev().take(MOST_PROBES) {
+        match read(sequence) {
+            Ok(object) => return Some((sequence, object)),
+            Err(StoreError::NotFound { .. }) => {}
+            Err(_) => return None,
+        }
+    }
+    let listed = copy.list(Folder::Timeline(database)).ok()?;
+    let (_, sequence) = listed.last()?.name.timeline()?;
+    Some((sequence, read(sequence).ok()?))
+}
+
+impl Fork {
+    fn into_fault(self) -> Fault {
+        let Self { name, first, second } = self;
+        Fault::Forked { name, first, second }
+    }
 }
 
 /// An entry and its hash; the hash also of one that cannot be opened, if it is the same on every destination or there is only one.
@@ -221,11 +297,15 @@ impl Timeline {
         self.snapshots().map(|(_, manifest)| manifest.commit).max().unwrap_or(0)
     }
 
+    /// Fails if the timeline cannot be extended: where destinations have different ones, and where it was rolled back.
+    pub fn require_end(&self, repository: &Repository) -> Result<(), Fault> {
+        let rolled_back = || seen_head(repository, self.database).and_then(|seen| compare_with_seen(self, seen));
+        self.fork.clone().map(Fork::into_fault).or_else(rolled_back).map_or(Ok(()), Err)
+    }
+
     /// Extends the timeline by an event. A damaged entry does not keep later ones from being written, an unreadable or rolled-back end does.
     pub fn append(&mut self, repository: &Repository, name: &str, event: Event) -> Result<ObjectHash, RepositoryError> {
-        if let Some(fault) = seen_head(repository, self.database).and_then(|seen| compare_with_seen(self, seen)) {
-            return Err(fault.into());
-        }
+        self.require_end(repository)?;
         let (sequence, previous) = self.head.map_or((1, NO_ENTRY), |head| (head.sequence + 1, head.hash));
         let recorded = repository.environment.clock.now();
         let entry = TimelineEntry { sequence, previous, database: name.to_owned(), recorded, event };
@@ -246,6 +326,17 @@ impl Timeline {
     }
 }
 
+/// Forgets the head that this client has seen, if it is this entry: it was replaced at the user's wish.
+pub fn forget_head(state: &LocalState, repository: RepositoryId, entry: &ObjectName, hash: ObjectHash) {
+    let Some((database, sequence)) = entry.timeline() else { return };
+    let name = format!("{repository}/heads/{database}");
+    let seen = state.read(&name).ok().flatten().and_then(Head::parse);
+    if seen == Some(Head { sequence, hash }) {
+        // What stays is a refusal later, with a hint that says what to do.
+        let _ = state.remove(&name);
+    }
+}
+
 fn state_folder(repository: &Repository) -> String {
     format!("{}/heads", repository.config.repository)
 }
@@ -257,10 +348,15 @@ fn seen_databases(repository: &Repository) -> Vec<DatabaseId> {
 
 fn seen_head(repository: &Repository, database: DatabaseId) -> Option<Head> {
     let state = repository.environment.state.as_ref()?;
-    let content = state.read(&format!("{}/{database}", state_folder(repository))).ok()??;
-    let content = String::from_utf8(content).ok()?;
-    let (sequence, hash) = content.trim().split_once(' ')?;
-    Some(Head { sequence: sequence.parse().ok()?, hash: hash.parse().ok()? })
+    Head::parse(state.read(&format!("{}/{database}", state_folder(repository))).ok()??)
+}
+
+impl Head {
+    fn parse(content: Vec<u8>) -> Option<Self> {
+        let content = String::from_utf8(content).ok()?;
+        let (sequence, hash) = content.trim().split_once(' ')?;
+        Some(Self { sequence: sequence.parse().ok()?, hash: hash.parse().ok()? })
+    }
 }
 
 fn compare_with_seen(timeline: &Timeline, seen: Head) -> Option<Fault> {

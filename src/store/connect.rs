@@ -30,7 +30,7 @@ use super::around::retry::Retry;
 use super::local::LocalStore;
 use super::opendal::{OpendalStore, runtime};
 use super::place::{Bucket, Place};
-use super::replicas::Replicas;
+use super::replicas::{self, Replicas, Waits};
 use super::sftp::SftpStore;
 use super::transport::Transport;
 
@@ -88,10 +88,19 @@ pub fn connect_all(places: &[Place], options: Use<'_>) -> io::Result<Connected> 
         meters.push(Arc::new(Meter::new(store)));
     }
     let mut stores: Vec<Arc<dyn Store>> = meters.iter().map(|meter| Arc::clone(meter) as _).collect();
-    let monitor = Arc::clone(&options.monitor);
-    let retry = |store| Arc::new(Retry::new(store, options.retry, timer, options.entropy, options.monitor));
+    let Use { retry, tolerate, state, entropy, monitor, .. } = options;
+    let (monitor_of_replicas, timer_of_replicas) = (Arc::clone(&monitor), Arc::clone(&timer));
+    let retry = |store| Arc::new(Retry::new(store, retry, timer, entropy, monitor));
     if stores.len() > 1 {
-        let replicas = Arc::new(Replicas::new(stores, options.tolerate, options.state, monitor));
+        let options = replicas::Options {
+            tolerate,
+            state,
+            waits: Waits::default(),
+            timer: timer_of_replicas,
+            monitor: monitor_of_replicas,
+        };
+        let stores = places.iter().map(Place::identity).zip(stores).collect();
+        let replicas = Arc::new(Replicas::new(stores, options));
         return Ok(Connected { store: retry(Arc::clone(&replicas) as _), replicas: Some(replicas), meters });
     }
     let store = stores.remove(0);

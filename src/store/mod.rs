@@ -189,6 +189,11 @@ pub trait Store: Send + Sync {
         Vec::new()
     }
 
+    /// Whether it answered when it was asked last. One that does not is asked last, for it may take long.
+    fn answers(&self) -> bool {
+        true
+    }
+
     /// How many requests it is worth to have under way at once; 0 for a store in this process or machine, which has no round trips.
     fn concurrency(&self) -> usize {
         0

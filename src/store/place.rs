@@ -143,6 +143,14 @@ impl Place {
     pub fn is_remote(&self) -> bool {
         !matches!(self, Self::Folder(_) | Self::Memory)
     }
+
+    /// The same for the same place, from wherever a folder is named.
+    pub fn identity(&self) -> String {
+        match self {
+            Self::Folder(path) => std::path::absolute(path).unwrap_or_else(|_| path.clone()).display().to_string(),
+            other => other.to_string(),
+        }
+    }
 }
 
 fn error(place: &str, problem: &str, hint: Option<&str>) -> PlaceError {

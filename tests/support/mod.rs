@@ -23,6 +23,8 @@ use whereabouts::Whereabouts;
 pub struct Repository {
     folder: TempDir,
     place: Whereabouts,
+    /// If there are several, named with `-r`.
+    destinations: Vec<String>,
 }
 
 impl Repository {
@@ -30,19 +32,39 @@ impl Repository {
     pub fn new() -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let place = Whereabouts::new(folder.path().join("repository"));
-        let repository = Self { folder, place };
+        let repository = Self { folder, place, destinations: Vec::new() };
         repository.init().expect_success();
         repository
     }
 
     /// A URL at which no repository is yet.
     pub fn at(url: String) -> Self {
-        Self { folder: tempfile::tempdir().expect("a temporary folder"), place: Whereabouts::Url(url) }
+        Self {
+            folder: tempfile::tempdir().expect("a temporary folder"),
+            place: Whereabouts::Url(url),
+            destinations: Vec::new(),
+        }
     }
 
     /// `init` with a password that costs little to check.
     pub fn init(&self) -> Finished {
         self.run(&["init", "--kdf-memory-mib", "1", "--kdf-passes", "1"])
+    }
+
+    /// Room for a repository on several destinations, which is not made yet: URLs, or folders beside the databases.
+    pub fn on(destinations: &[&str]) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let name = |name: &&str| match name.contains("://") {
+            true => (*name).to_owned(),
+            false => text(&folder.path().join(name)).to_owned(),
+        };
+        let destinations = destinations.iter().map(name).collect();
+        Self { place: Whereabouts::Folder(folder.path().join("none")), folder, destinations }
+    }
+
+    /// The destinations, if there are several.
+    pub fn destinations(&self) -> &[String] {
+        &self.destinations
     }
 
     /// A path beside the repository.
@@ -65,10 +87,21 @@ impl Repository {
 
     /// The binary with arguments, away from the settings of whoever runs the tests.
     pub fn command(&self, arguments: &[&str]) -> Command {
+        if !self.destinations.is_empty() {
+            let named = self.destinations.iter().flat_map(|destination| ["-r", destination]);
+            return self.command_on(&named.chain(arguments.iter().copied()).collect::<Vec<_>>());
+        }
+        let mut command = self.command_on(arguments);
+        command.env("CONTINUUM_REPOSITORY", self.place.name());
+        command
+    }
+
+    /// The same, but the arguments say where the repository is.
+    pub fn command_on(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_continuum"));
         command
             .args(arguments)
-            .env("CONTINUUM_REPOSITORY", self.place.name())
+            .env_remove("CONTINUUM_REPOSITORY")
             .env("CONTINUUM_PASSWORD", "correct horse")
             .env("HOME", self.path("home"))
             .env("XDG_STATE_HOME", self.path("state"))

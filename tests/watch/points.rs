@@ -1,5 +1,7 @@
 //! Restore points as `continuum log` lists them, restored.
 
+#![allow(dead_code, reason = "each test binary uses its part of this")]
+
 use std::path::PathBuf;
 
 use serde_json::Value;
@@ -20,7 +22,12 @@ pub struct Point {
 /// All restore points of a database, in order.
 #[track_caller]
 pub fn list(repository: &Repository, name: &str) -> Vec<Point> {
-    let log = repository.json(&["log", name]);
+    parse(&repository.json(&["log", name]))
+}
+
+/// The restore points that `log --json` printed; nothing may be wrong with them.
+#[track_caller]
+pub fn parse(log: &Value) -> Vec<Point> {
     assert_eq!(log["faults"], Value::Array(Vec::new()));
     let points = log["points"].as_array().expect("a list");
     let word = |point: &Value, name: &str| point[name].as_str().map(str::to_owned);

@@ -34,7 +34,8 @@ usage: cargo xtask <command>
   ci [--cargo-profile NAME] format, clippy, tidy, tests, tests on servers, doc tests; stops at the first failure
   test [options] [-- ARGS]  the tests of snapshot, restore, check and watch with their repositories on real
                             servers, which are started if need be; ARGS are for nextest
-      --only NAME             on this one: s3, azblob, gcs or sftp (may be repeated; default: all installed)
+      --only NAME             on this one: s3, azblob, gcs, sftp, or destinations, which needs s3 and sftp at once
+                              (may be repeated; default: all installed)
       --cargo-profile NAME    what is built (default dev)
   services up [NAME]...     start servers on loopback (default: all; also lying-s3, which ignores conditions)
   services down|status [NAME]...

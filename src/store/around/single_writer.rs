@@ -19,6 +19,11 @@ impl SingleWriter {
     pub fn new(store: Arc<dyn Store>) -> Self {
         Self(store)
     }
+
+    /// Whether there are several destinations, and one has these very bytes.
+    fn is_on_some(&self, name: &ObjectName, bytes: &[u8]) -> bool {
+        !self.0.copies().is_empty() && self.0.read(name, bytes.len() as u64).is_ok_and(|there| there == bytes)
+    }
 }
 
 impl Store for SingleWriter {
@@ -30,6 +35,8 @@ impl Store for SingleWriter {
         match self.0.read_range(name, 0..1) {
             // Every object has more bytes than none.
             Err(StoreError::NotFound { .. }) => self.0.create(name, bytes),
+            // Of several destinations one may have it since an attempt that failed: the others are to get it, too.
+            Ok(_) if self.is_on_some(name, bytes) => self.0.create(name, bytes),
             Ok(_) | Err(StoreError::Truncated { .. }) => Ok(Creation::Exists),
             Err(error) => Err(error),
         }

@@ -126,8 +126,7 @@ fn print_environment(root: &Path, chosen: &[&Service], named: &[&Service]) -> Re
         let Some(state) = service.running(root)? else {
             continue;
         };
-        let variable = format!("CONTINUUM_TEST_{}", service.name.replace('-', "_").to_uppercase());
-        let mut lines = vec![(variable, state.url.clone())];
+        let mut lines = vec![(service.variable(), state.url.clone())];
         if named.len() == 1 {
             lines.push((TEST_STORE.to_owned(), state.url));
         }
@@ -139,6 +138,11 @@ fn print_environment(root: &Path, chosen: &[&Service], named: &[&Service]) -> Re
 }
 
 impl Service {
+    /// Where tests that need just this service find its URL.
+    pub fn variable(&self) -> String {
+        format!("CONTINUUM_TEST_{}", self.name.replace('-', "_").to_uppercase())
+    }
+
     /// Leaves it alone if it runs and answers; else starts it anew, with nothing in it.
     pub fn up(&self, root: &Path) -> Result<Up, Failure> {
         let place = self.place(root);

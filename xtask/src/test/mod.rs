@@ -27,8 +27,11 @@ const RUNS: [(&Service, &[Suite], &[Suite]); 4] = [
     (&services::SFTP, suites::SOME, &[]),
 ];
 
+/// What needs several services at once, by the name that `--only` takes for it.
+const TOGETHER: (&str, [&Service; 2], &[Suite]) = ("destinations", [&services::S3, &services::SFTP], suites::TOGETHER);
+
 pub struct Options {
-    /// Names of services; all, if there are none.
+    /// Names of services, or of what needs several; all, if there are none.
     only: Vec<String>,
     cargo_profile: String,
     /// More arguments for nextest.
@@ -40,7 +43,7 @@ impl Options {
         let more = arguments.take_rest();
         let mut only = Vec::new();
         while let Some(name) = arguments.take_value::<String>("--only")? {
-            if !RUNS.iter().any(|(service, ..)| service.name == name) {
+            if name != TOGETHER.0 && !RUNS.iter().any(|(service, ..)| service.name == name) {
                 return Err(Failure::usage(format!("--only: no tests are run on `{name}`")));
             }
             only.push(name);
@@ -55,14 +58,14 @@ impl Options {
         Self { only: Vec::new(), cargo_profile: cargo_profile.to_owned(), more: Vec::new() }
     }
 
-    fn wants(&self, service: &Service) -> bool {
-        self.only.is_empty() || self.only.iter().any(|name| name == service.name)
+    fn wants(&self, name: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|only| only == name)
     }
 }
 
 pub fn run(root: &Path, options: &Options) -> Result<(), Failure> {
     let mut outcomes = Vec::new();
-    for (service, suites, ignored) in RUNS.into_iter().filter(|(service, ..)| options.wants(service)) {
+    for (service, suites, ignored) in RUNS.into_iter().filter(|(service, ..)| options.wants(service.name)) {
         let started = Instant::now();
         let commands = [commands(suites, options, "default"), commands(ignored, options, "only")].concat();
         match service.up(root)? {
@@ -80,8 +83,52 @@ pub fn run(root: &Path, options: &Options) -> Result<(), Failure> {
         }
         outcomes.push(format!("{} passed in {:.0} s", service.name, started.elapsed().as_secs_f64()));
     }
+    if options.wants(TOGETHER.0) {
+        outcomes.push(run_together(root, options)?);
+    }
     println!("test: {}", outcomes.join(", "));
     Ok(())
+}
+
+/// Starts what does not run yet of [`TOGETHER`], runs it, and stops what was started.
+fn run_together(root: &Path, options: &Options) -> Result<String, Failure> {
+    let (name, services, suites) = TOGETHER;
+    let (begun, mut started) = (Instant::now(), Vec::new());
+    let outcome = prepare_together(root, &services, &mut started).and_then(|prepared| match prepared {
+        Ok(environment) => {
+            println!("test: {name}");
+            run_all(root, &commands(suites, options, "only"), &environment)?;
+            Ok(format!("{name} passed in {:.0} s", begun.elapsed().as_secs_f64()))
+        }
+        Err(why) if options.only.is_empty() => Ok(format!("{name} skipped ({why})")),
+        Err(why) => Err(Failure::new(format!("{name}: {why}"))),
+    });
+    for service in started {
+        service.down(root)?;
+    }
+    outcome
+}
+
+/// What the tests must have in their environment, or what is missing.
+fn prepare_together<'s>(
+    root: &Path,
+    services: &[&'s Service],
+    started: &mut Vec<&'s Service>,
+) -> Result<Result<Vec<(String, String)>, String>, Failure> {
+    let mut environment = Vec::new();
+    for &service in services {
+        let state = match service.up(root)? {
+            Up::Running(state) => state,
+            Up::Started(state) => {
+                started.push(service);
+                state
+            }
+            Up::Missing(why) => return Ok(Err(format!("{}: {why}", service.name))),
+        };
+        environment.push((service.variable(), state.url));
+        environment.extend(state.environment);
+    }
+    Ok(Ok(environment))
 }
 
 fn run_on(root: &Path, service: &Service, state: &State, commands: &[Vec<String>]) -> Result<(), Failure> {
@@ -91,9 +138,13 @@ fn run_on(root: &Path, service: &Service, state: &State, commands: &[Vec<String>
     if std::env::var_os("CONTINUUM_LIVE_SECONDS").is_none() {
         environment.push(("CONTINUUM_LIVE_SECONDS".to_owned(), LIVE_SECONDS.to_owned()));
     }
+    run_all(root, commands, &environment)
+}
+
+fn run_all(root: &Path, commands: &[Vec<String>], environment: &[(String, String)]) -> Result<(), Failure> {
     commands.iter().try_for_each(|arguments| {
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-        cargo::run(root, &arguments, &environment)
+        cargo::run(root, &arguments, environment)
     })
 }
 
@@ -131,8 +182,8 @@ mod tests {
             (["s3", "sftp"].map(String::from).as_slice(), "release")
         );
         assert_eq!(options.more, ["--no-fail-fast"]);
-        assert!(options.wants(&services::SFTP) && !options.wants(&services::GCS));
-        assert!(parse("").unwrap().wants(&services::GCS));
+        assert!(options.wants("sftp") && !options.wants("gcs") && !options.wants(TOGETHER.0));
+        assert!(parse("").unwrap().wants("gcs") && parse("--only destinations").unwrap().wants(TOGETHER.0));
         assert!(parse("--only lying-s3").is_err() && parse("--only").is_err() && parse("s3").is_err());
     }
 }

@@ -59,6 +59,10 @@ pub const SOME: &[Suite] = &[
     RACES,
 ];
 
+/// A repository on several destinations at once: needs services of two kinds, and kills servers of its own beside them. Ignored wherever else tests are run.
+pub const TOGETHER: &[Suite] =
+    &[Suite { binary: "destinations", only: &["servers_are_killed_and_come_back"], without: &[] }];
+
 /// One test of `live` has no repository.
 const LIVE: Suite = Suite { binary: "live", only: &[], without: &["a_wal_that_is_cut_under_the_pin"] };
 
@@ -148,7 +152,7 @@ mod tests {
     fn every_part_of_a_name_is_in_the_tests() {
         let root = crate::project::root();
         let files = crate::project::files(&root).unwrap();
-        for suite in ALL.iter().chain(SOME).chain(IGNORED_ELSEWHERE) {
+        for suite in ALL.iter().chain(SOME).chain(IGNORED_ELSEWHERE).chain(TOGETHER) {
             let place = format!("tests/{}", suite.binary);
             let own = files.iter().filter(|path| crate::project::lies_in(path, &place) && path.ends_with(".rs"));
             let text: String = own.map(|path| std::fs::read_to_string(root.join(path)).unwrap()).collect();
