@@ -116,7 +116,8 @@ fn read_config(store: &dyn Store, damaged: &DamagedCopies) -> Result<(UntrustedC
         }
         read => read?,
     };
-    let copies = store.copies();
+    // One that did not answer a moment ago is not waited for again.
+    let copies: Vec<Arc<dyn Store>> = store.copies().into_iter().filter(|copy| copy.answers()).collect();
     let copies = concurrently(copies.len(), &copies, |copy| (copy.location(), read(&**copy)));
     let is_empty = |copy: &Result<_, StoreError>| matches!(copy, Err(StoreError::NotFound { .. }));
     let empty = copies.iter().filter(|(_, copy)| is_empty(copy)).map(|(location, _)| location.clone()).collect();
