@@ -137,7 +137,7 @@ impl OpendalStore {
         }
         let kind = match error.kind() {
             ErrorKind::PermissionDenied => io::ErrorKind::PermissionDenied,
-            _ if has_code(&error, &EXPIRED) => io::ErrorKind::PermissionDenied,
+            _ if has_code(&error, &EXPIRED) || lacks_credentials(&error) => io::ErrorKind::PermissionDenied,
             ErrorKind::NotFound => io::ErrorKind::NotFound,
             ErrorKind::Unsupported => io::ErrorKind::Unsupported,
             _ => io::ErrorKind::Other,
@@ -163,6 +163,11 @@ impl OpendalStore {
     }
 }
 
+/// Whether there was nothing to sign the request with; OpenDAL says so in words only.
+fn lacks_credentials(error: &Error) -> bool {
+    error.to_string().contains("failed to load signing credential")
+}
+
 fn late(limit: Duration) -> Error {
     let text = format!("no answer within {} s", limit.as_secs());
     Error::new(ErrorKind::Unexpected, text).set_temporary()
@@ -175,6 +180,10 @@ fn slow(bytes: usize) -> Error {
 
 /// What the service said, without the headers and addresses that OpenDAL adds.
 fn text_of(error: &Error) -> String {
+    if lacks_credentials(error) {
+        return "there are no credentials for it in the environment, nor where its provider's own tools look for them"
+            .into();
+    }
     let said = error.message();
     let mut text = match (member(said, "code"), member(said, "message")) {
         (Some(code), Some(message)) => format!("{code}: {message}"),
@@ -231,7 +240,7 @@ fn is_about_the_range(error: &Error) -> bool {
 fn is_temporary(error: &Error) -> bool {
     match error.kind() {
         ErrorKind::RateLimited | ErrorKind::Conflict => true,
-        ErrorKind::Unexpected => error.is_temporary() || !is_refusal(error),
+        ErrorKind::Unexpected => error.is_temporary() || !(is_refusal(error) || lacks_credentials(error)),
         _ => error.is_temporary(),
     }
 }

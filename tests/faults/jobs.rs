@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use continuum::format::name::Folder;
 
 use crate::proxy::{Fault, Rule, Seen};
-use crate::server::{PASSING, Server, assert_restores, change_database, make_database};
+use crate::server::{Server, assert_restores, change_database, make_database, spoil};
 use crate::support::{Repository, hash_of, text};
 
 /// Of all requests, so many are spoiled.
@@ -23,7 +23,7 @@ fn check_jobs(seed: u64) {
     let repository = server.repository(PATIENT);
     let database = repository.path("a.db");
     make_database(&database, 3000);
-    server.proxy.set_rules([Rule::share(SHARE, seed, &PASSING)]);
+    server.proxy.set_rules(spoil(SHARE, seed));
     repository.init().expect_success();
     let mut snapshots = Vec::new();
     for _ in 0..3 {

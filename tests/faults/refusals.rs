@@ -44,6 +44,28 @@ fn credentials_that_expire_during_a_snapshot() {
     }
 }
 
+#[test]
+#[ignore = "needs an S3 server: cargo xtask test --only s3"]
+fn credentials_that_are_not_there_or_wrong() {
+    let server = Server::new();
+    let repository = server.repository("retry-for = 120\n");
+    repository.init().expect_success();
+    for (key, words) in [(None, "there are no credentials"), (Some("wrong"), "SignatureDoesNotMatch")] {
+        let mut command = repository.command(&["snapshots"]);
+        // Nobody else is asked for credentials either.
+        command.env_remove("AWS_SECRET_ACCESS_KEY").env("AWS_EC2_METADATA_DISABLED", "true");
+        if let Some(key) = key {
+            command.env("AWS_SECRET_ACCESS_KEY", key);
+        }
+        let begun = Instant::now();
+        let output = command.output().expect("the binary runs");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains(words) && said.contains("these credentials"), "{words:?} expected in {said}");
+        assert!(begun.elapsed() < AT_ONCE, "{:?}: {said}", begun.elapsed());
+    }
+}
+
 /// From then on, nothing else is allowed either.
 fn gone_with(fault: Fault) -> Rule {
     Rule::always(fault, "GET", "").after(50)

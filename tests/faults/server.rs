@@ -15,7 +15,7 @@ use continuum::store::connect::{Reach, Use, connect_all};
 use continuum::store::place::Place;
 use rusqlite::Connection;
 
-use crate::proxy::{Fault, Proxy};
+use crate::proxy::{Fault, Proxy, Rule};
 use crate::support::whereabouts::{BASE, below};
 use crate::support::{Repository, text};
 
@@ -36,6 +36,16 @@ pub const PASSING: [Fault; 14] = [
     Fault::TooShort,
     Fault::TooLong,
 ];
+
+/// All of that happens to such a share of requests, but that a pack is not left hanging: its upload may take a second for each 64 KiB, so that is what it waits.
+pub fn spoil(share: f64, seed: u64) -> Vec<Rule> {
+    let (slow, quick): (Vec<Fault>, Vec<Fault>) =
+        PASSING.iter().partition(|fault| matches!(fault, Fault::Hang | Fault::Drip));
+    let slow_share = share * slow.len() as f64 / PASSING.len() as f64;
+    let small = [("GET", ""), ("DELETE", ""), ("PUT", "/timelines/"), ("PUT", "/journal/"), ("PUT", "/config")];
+    let slow = small.map(|(method, part)| Rule { method, part: part.into(), ..Rule::share(slow_share, seed, &slow) });
+    slow.into_iter().chain([Rule::share(share - slow_share, seed, &quick)]).collect()
+}
 
 /// A place on the server that nobody else uses, reached through a proxy of its own.
 pub struct Server {

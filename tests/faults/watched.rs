@@ -8,8 +8,8 @@ use continuum::format::name::Folder;
 
 use crate::ledger::Ledger;
 use crate::points::{self, assert_in_order, assert_kept, restore, spread};
-use crate::proxy::{Fault, Rule};
-use crate::server::{PASSING, Server};
+use crate::proxy::Fault;
+use crate::server::{Server, spoil};
 use crate::support::text;
 use crate::watcher::Watcher;
 
@@ -27,7 +27,7 @@ fn a_ledger_is_watched_under_a_share_of_faults() {
     let ledger = Ledger::new(repository.path("ledger.db"), 21);
     let mut application = ledger.run("wal", 100);
     ledger.wait_for_ack(5);
-    server.proxy.set_rules([Rule::share(0.15, 3, &PASSING)]);
+    server.proxy.set_rules(spoil(0.15, 3));
     let arguments = [text(&ledger.database), "--flush-interval", "0.1", "--fold-interval", "1"];
     let mut watcher = Watcher::attached(&repository, NAME, &arguments);
     sleep(WATCHED / 2);

@@ -15,7 +15,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use wire::{Answer, Request};
 
@@ -24,6 +24,9 @@ const DRIP: Duration = Duration::from_millis(100);
 
 /// A client that was left hanging for so long is let go.
 const LONGEST_HANG: Duration = Duration::from_secs(120);
+
+/// Requests that are printed when a test fails.
+const MOST_PRINTED: usize = 100;
 
 /// How an answer's length is wrong.
 const WRONG_BY: usize = 7;
@@ -124,9 +127,11 @@ pub struct Seen {
     pub fault: Fault,
     /// The server's answer, if it was asked.
     pub status: Option<u16>,
+    /// When it came.
+    pub at: Instant,
 }
 
-/// See the module documentation. It takes no more connections when it is dropped.
+/// See the module documentation. It takes no more connections when it is dropped, and prints the last requests if the test fails.
 pub struct Proxy {
     address: SocketAddr,
     shared: Arc<Shared>,
@@ -186,6 +191,12 @@ impl Drop for Proxy {
         self.shared.ended.store(true, Ordering::SeqCst);
         // Wakes the thread that accepts.
         let _ = TcpStream::connect(self.address);
+        if thread::panicking() {
+            let seen = self.seen();
+            for Seen { method, target, fault, status, at } in &seen[seen.len().saturating_sub(MOST_PRINTED)..] {
+                println!("{:.3} s ago: {method} {target}: {fault:?}, {status:?}", at.elapsed().as_secs_f64());
+            }
+        }
     }
 }
 
@@ -242,7 +253,8 @@ impl Shared {
         let was_hit = seen.iter().rev().find(is_same).is_some_and(|seen| seen.fault != Fault::None);
         let fault = rules.iter_mut().find_map(|(rule, fitted)| rule.choose(request, fitted, was_hit));
         let fault = fault.unwrap_or(Fault::None);
-        seen.push(Seen { method: request.method.clone(), target: request.target.clone(), fault, status: None });
+        let (method, target) = (request.method.clone(), request.target.clone());
+        seen.push(Seen { method, target, fault, status: None, at: Instant::now() });
         (fault, seen.len() - 1)
     }
 
