@@ -137,7 +137,16 @@ fn json_is_as_documented() {
     ];
     let restored = expect_document(&run(&["restore", "--to", "b.db"]), "continuum.restore/1", &members);
     assert_eq!(restored["blake3"], listed["blake3"]);
-    let members = ["faults", "snapshots", "packs", "chunks", "read_bytes", "unlisted_packs", "unlisted_pack_bytes"];
+    let members = [
+        "faults",
+        "damaged_copies",
+        "snapshots",
+        "packs",
+        "chunks",
+        "read_bytes",
+        "unlisted_packs",
+        "unlisted_pack_bytes",
+    ];
     expect_document(&run(&["check", "--read-data"]), "continuum.check/1", &members);
     let members = [
         "databases",

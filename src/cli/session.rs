@@ -1,7 +1,7 @@
 //! What a command runs with: global options, the destination, the environment that the core is handed.
 
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use secrecy::SecretString;
@@ -17,7 +17,7 @@ use crate::store::around::limit::Limits;
 use crate::store::around::meter::{Counts, Meter};
 use crate::store::connect::{Connected, Reach, Use, connect_all};
 use crate::store::place::Place;
-use crate::store::replicas::Standing;
+use crate::store::replicas::{Replicas, Standing};
 use crate::store::state::LocalState;
 
 use super::GlobalOptions;
@@ -38,6 +38,8 @@ pub struct Session {
     monitor: Arc<TerminalMonitor>,
     connected: OnceLock<Connected>,
     opened: OnceLock<Repository>,
+    /// Other repositories on several destinations.
+    others: Mutex<Vec<(Arc<Replicas>, Repository)>>,
 }
 
 impl Session {
@@ -50,7 +52,8 @@ impl Session {
             GlobalOptions { verbose: true, .. } => Verbosity::Verbose,
             _ => Verbosity::Normal,
         }));
-        Ok(Self { options, started: Instant::now(), monitor, connected: OnceLock::new(), opened: OnceLock::new() })
+        let (connected, opened, others) = (OnceLock::new(), OnceLock::new(), Mutex::default());
+        Ok(Self { options, started: Instant::now(), monitor, connected, opened, others })
     }
 
     /// Seconds since the command began.
@@ -91,13 +94,7 @@ impl Session {
                 "use -r PLACE, set CONTINUUM_REPOSITORY, or write `repository` into the configuration file",
             ));
         }
-        let places = places.iter().map(|place| Ok(Place::parse(place)?)).collect::<Result<Vec<_>, CliError>>()?;
-        let identities: Vec<String> = places.iter().map(Place::identity).collect();
-        let twice = identities.iter().enumerate().find(|(at, identity)| identities[..*at].contains(identity));
-        if let Some((_, twice)) = twice {
-            return Err(CliError::usage(format!("{twice} is named twice")));
-        }
-        Ok(places)
+        parse_places(places)
     }
 
     /// The places as one text, the same from whatever folder the program is run.
@@ -156,8 +153,13 @@ impl Session {
         places: &[String],
         password: impl FnOnce() -> Result<SecretString, CliError>,
     ) -> Result<Repository, CliError> {
-        let places = places.iter().map(|place| Place::parse(place)).collect::<Result<Vec<_>, _>>()?;
-        self.open_through(self.connect(&places)?.store, password)
+        let connected = self.connect(&parse_places(places)?)?;
+        let repository = self.open_through(Arc::clone(&connected.store), password)?;
+        if let Some(replicas) = connected.replicas {
+            replicas.keep_up();
+            self.others.lock().unwrap_or_else(PoisonError::into_inner).push((replicas, repository.clone()));
+        }
+        Ok(repository)
     }
 
     fn open_through(
@@ -190,20 +192,10 @@ impl Session {
     pub fn finish(&self) {
         let Some(connected) = self.connected.get() else { return };
         if let Some(replicas) = &connected.replicas {
-            if self.opened.get().is_some() {
-                replicas.catch_up();
-            }
-            replicas
-                .standings()
-                .iter()
-                .filter_map(describe_standing)
-                .for_each(|text| self.monitor.event(Event::Notice(text)));
+            self.finish_with(replicas, self.opened.get());
         }
-        for (location, name) in self.opened.get().map(|opened| opened.damaged_copies().list()).unwrap_or_default() {
-            let text = format!(
-                "{location}: {name} is damaged, another destination's copy is good; `continuum sync --read-data` mends it"
-            );
-            self.monitor.event(Event::Notice(text));
+        for (replicas, opened) in self.others.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            self.finish_with(replicas, Some(opened));
         }
         if self.options.verbose {
             for meter in &connected.meters {
@@ -211,6 +203,32 @@ impl Session {
             }
         }
     }
+
+    fn finish_with(&self, replicas: &Replicas, opened: Option<&Repository>) {
+        if opened.is_some() {
+            replicas.catch_up();
+        }
+        let standings = replicas.standings();
+        let damaged = opened.map(|opened| opened.damaged_copies().list()).unwrap_or_default();
+        let damaged = damaged.into_iter().map(|(location, name)| {
+            format!(
+                "{location}: {name} is damaged, another destination's copy is good; `continuum sync --read-data` mends it"
+            )
+        });
+        let texts = standings.iter().filter_map(describe_standing).chain(damaged);
+        texts.for_each(|text| self.monitor.event(Event::Notice(text)));
+    }
+}
+
+/// Destinations, each of which is named once.
+fn parse_places(places: &[String]) -> Result<Vec<Place>, CliError> {
+    let places = places.iter().map(|place| Ok(Place::parse(place)?)).collect::<Result<Vec<_>, CliError>>()?;
+    let identities: Vec<String> = places.iter().map(Place::identity).collect();
+    let twice = identities.iter().enumerate().find(|(at, identity)| identities[..*at].contains(identity));
+    if let Some((_, twice)) = twice {
+        return Err(CliError::usage(format!("{twice} is named twice")));
+    }
+    Ok(places)
 }
 
 /// What is to be said of a destination, if it is not whole.

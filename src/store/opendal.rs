@@ -339,3 +339,50 @@ impl Store for OpendalStore {
         self.concurrency
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As OpenDAL tells of an answer.
+    fn answered(status: u16, message: &str) -> Error {
+        Error::new(ErrorKind::Unexpected, message).with_context("response", format!("Parts {{ status: {status}, .. }}"))
+    }
+
+    fn said(code: &str) -> String {
+        format!("S3Error {{ code: {code:?}, message: \"why\", resource: \"\", request_id: \"1\" }}")
+    }
+
+    #[test]
+    fn refusals_are_told_from_what_passes() {
+        for (status, code, expected) in [
+            (400, "ExpiredToken", false),
+            (400, "BadDigest", true),
+            (301, "PermanentRedirect", false),
+            (405, "MethodNotAllowed", false),
+            (408, "", true),
+            (429, "", true),
+            (501, "NotImplemented", false),
+            (500, "", true),
+            (503, "", true),
+            (520, "", true),
+        ] {
+            assert_eq!(is_temporary(&answered(status, &said(code))), expected, "{status} {code}");
+        }
+        assert!(is_temporary(&Error::new(ErrorKind::Unexpected, "reader got too little data")));
+        assert!(!is_temporary(&Error::new(ErrorKind::NotFound, "")));
+    }
+
+    #[test]
+    fn what_was_said_is_for_a_person() {
+        for (status, message, expected) in [
+            (503, said("SlowDown"), "SlowDown: why"),
+            (502, said("").replace("why", ""), "HTTP status 502"),
+            (429, String::new(), "HTTP status 429"),
+            (500, "two\n  lines".to_owned(), "two lines"),
+        ] {
+            assert_eq!(text_of(&answered(status, &message)), expected);
+        }
+        assert_eq!(text_of(&answered(500, &"x".repeat(9999))).len(), LONGEST_TEXT);
+    }
+}

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::ledger::{Ledger, PATIENCE};
 use crate::points::spread;
 use crate::support::text;
-use crate::three::{ALL, Three};
+use crate::three::{ALL, CHEAP, Outcome, Three};
 use crate::watcher::Watcher;
 
 /// Work goes on, and the next command that finds the destination there again brings it up to date.
@@ -120,6 +120,28 @@ fn a_watcher_is_killed_while_one_is_away() {
     let last = three.points(&["a"], "ledger").pop().expect("points");
     three.restore(&["a"], "ledger", &last);
     assert!(ledger.lengths(&[three.path("restored.db")])[0] >= acked);
+}
+
+/// Copies to a repository on several destinations reach each of them, too.
+#[test]
+fn one_is_away_for_a_copy() {
+    let three = Three::new();
+    three.on(&["source"], &CHEAP).expect(0, &[]);
+    let places = ALL.map(|name| three.path(name).display().to_string());
+    let copy = || {
+        three.snapshot_on(&["source"]).expect(0, &[]);
+        let to = places.iter().flat_map(|place| ["--to", place]);
+        let mut command = three.command(&["source"], &["copy"]);
+        Outcome::of(command.args(to).env("CONTINUUM_TO_PASSWORD", "correct horse"))
+    };
+    copy().expect(0, &[]);
+    three.assert_same();
+    three.take_away("b", true);
+    copy().expect(0, &["is behind", &places[1]]);
+    three.bring_back("b");
+    copy().expect(0, &["has caught up"]);
+    three.assert_whole();
+    assert_eq!(three.points(&["b"], "app").len(), 3);
 }
 
 /// With two of three away nothing is acknowledged; when they are back, all is well.

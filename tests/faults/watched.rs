@@ -16,7 +16,7 @@ use crate::watcher::Watcher;
 const NAME: &str = "ledger";
 
 /// How long it is watched.
-const WATCHED: Duration = Duration::from_secs(8);
+const WATCHED: Duration = Duration::from_secs(6);
 
 #[test]
 #[ignore = "needs an S3 server: cargo xtask test --only s3"]
