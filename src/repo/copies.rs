@@ -28,6 +28,12 @@ impl DamagedCopies {
     }
 }
 
+/// The destinations, if there are several, that answered when they were asked last: one that did not is not waited for again.
+pub fn several(store: &dyn Store) -> Vec<Arc<dyn Store>> {
+    let copies = store.copies();
+    if copies.len() < 2 { Vec::new() } else { copies.into_iter().filter(|copy| copy.answers()).collect() }
+}
+
 /// Reads a whole object of at most `limit_bytes` and opens it, from the first copy that can be opened.
 pub fn read_whole<T>(
     store: &dyn Store,

@@ -21,7 +21,7 @@ use crate::store::probe::creates_exclusively;
 use crate::store::state::LocalState;
 use crate::store::{Creation, Store, StoreError};
 
-use super::copies::{DamagedCopies, read_whole};
+use super::copies::{DamagedCopies, read_whole, several};
 use super::{Environment, Fault, Repository, RepositoryError};
 
 /// How to make a repository.
@@ -116,8 +116,7 @@ fn read_config(store: &dyn Store, damaged: &DamagedCopies) -> Result<(UntrustedC
         }
         read => read?,
     };
-    // One that did not answer a moment ago is not waited for again.
-    let copies: Vec<Arc<dyn Store>> = store.copies().into_iter().filter(|copy| copy.answers()).collect();
+    let copies = several(store);
     let copies = concurrently(copies.len(), &copies, |copy| (copy.location(), read(&**copy)));
     let is_empty = |copy: &Result<_, StoreError>| matches!(copy, Err(StoreError::NotFound { .. }));
     let empty = copies.iter().filter(|(_, copy)| is_empty(copy)).map(|(location, _)| location.clone()).collect();

@@ -19,7 +19,7 @@ use crate::store::lane::concurrently;
 use crate::store::state::LocalState;
 use crate::store::{Creation, Listed, Store, StoreError};
 
-use super::copies::read_whole;
+use super::copies::{read_whole, several};
 use super::{Fault, Repository, RepositoryError};
 
 /// Entries beyond what is remembered that are looked for one by one; if there are more, they are listed.
@@ -191,7 +191,7 @@ fn find_fork(
 ) -> Option<Fork> {
     let Repository { store, damaged, .. } = repository;
     // One that does not answer is compared when it does.
-    let copies: Vec<Arc<dyn Store>> = store.copies().into_iter().filter(|copy| copy.answers()).collect();
+    let copies = several(&**store);
     let read = |copy: &dyn Store, sequence| {
         copy.read(&ObjectName::timeline_entry(database, sequence), MAX_SEALED_BYTES as u64)
     };
