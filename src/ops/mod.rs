@@ -8,6 +8,7 @@ pub mod fold;
 mod partial;
 pub mod points;
 pub mod restore;
+mod restore_error;
 pub mod snapshot;
 pub mod snapshots;
 pub mod stats;

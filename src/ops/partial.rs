@@ -29,7 +29,7 @@ use crate::monitor::{Event, Monitor, Phase};
 use crate::repo::RepositoryError;
 use crate::repo::image_reader::Piece;
 
-use super::restore::{RestoreError, folder_of, io_error};
+use super::restore_error::{RestoreError, folder_of, io_error};
 
 const MIDDLE: &[u8] = b".continuum-";
 const END: &[u8] = b".partial";

@@ -28,8 +28,12 @@ pub const ALL: &[Suite] = &[
     POINTS,
     COMMANDS,
     RACES,
-    // Looks for temporary files in the repository's folder.
-    Suite { binary: "kill", only: &[], without: &["an_interrupted_snapshot_leaves_no_entry"] },
+    // These look into the repository's folder.
+    Suite {
+        binary: "kill",
+        only: &[],
+        without: &["an_interrupted_snapshot_leaves_no_entry", "a_killed_upload_is_gone_on_with"],
+    },
 ];
 
 /// Something of everything that is done with a repository, in about a third of the time.
