@@ -3,6 +3,7 @@
 //! The core never asks the machine what time it is: it is handed a [`Clock`], so that tests and
 //! simulations decide. Times inform people; nothing is ordered by them.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
@@ -64,6 +65,20 @@ impl Timer for SystemTimer {
 
     fn wait(&self, pause: Duration) {
         std::thread::sleep(pause);
+    }
+}
+
+/// A timer that waits by jumping, for tests and simulations.
+#[derive(Debug, Default)]
+pub struct JumpingTimer(AtomicU64);
+
+impl Timer for JumpingTimer {
+    fn elapsed(&self) -> Duration {
+        Duration::from_micros(self.0.load(Ordering::SeqCst))
+    }
+
+    fn wait(&self, pause: Duration) {
+        self.0.fetch_add(pause.as_micros() as u64, Ordering::SeqCst);
     }
 }
 

@@ -200,6 +200,16 @@ pub trait Store: Send + Sync {
     }
 }
 
+/// Whether a store has the object with these bytes.
+fn holds(store: &dyn Store, name: &ObjectName, bytes: &[u8]) -> Result<bool, StoreError> {
+    match store.read(name, bytes.len() as u64) {
+        Ok(there) => Ok(there == bytes),
+        // Longer than ours.
+        Err(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::InvalidData => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 /// The error for an object that is longer than its kind may be.
 fn too_long(bytes: u64, limit_bytes: u64) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("object of {bytes} bytes: at most {limit_bytes} expected"))

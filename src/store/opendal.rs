@@ -313,11 +313,10 @@ impl Store for OpendalStore {
             }
             Ok::<_, Error>(listed)
         };
-        let listed = match RUNTIME.block_on(collect) {
+        let mut listed = match RUNTIME.block_on(collect) {
             Err(error) if error.kind() == ErrorKind::NotFound && !is_about_the_bucket(&error) => Vec::new(),
             listed => listed.map_err(|error| self.failure("list", prefix, error))?,
         };
-        let mut listed = listed;
         listed.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(listed)
     }

@@ -127,31 +127,16 @@ impl Store for Limit {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicU64, Ordering};
-
     use super::*;
+    use crate::base::clock::JumpingTimer;
     use crate::base::id::ObjectHash;
     use crate::store::opendal::OpendalStore;
-
-    /// A timer that waits by jumping.
-    #[derive(Default)]
-    struct Jumping(AtomicU64);
-
-    impl Timer for Jumping {
-        fn elapsed(&self) -> Duration {
-            Duration::from_micros(self.0.load(Ordering::SeqCst))
-        }
-
-        fn wait(&self, pause: Duration) {
-            self.0.fetch_add(pause.as_micros() as u64, Ordering::SeqCst);
-        }
-    }
 
     #[test]
     fn bytes_take_the_time_that_they_cost() {
         let memory = Arc::new(OpendalStore::memory().expect("BUG: memory is always there"));
         let limits = Limits { upload_bytes_a_second: 1 << 20, requests: 1, ..Limits::default() };
-        let timer = Arc::new(Jumping::default());
+        let timer = Arc::new(JumpingTimer::default());
         let store = Limit::new(memory, limits, Arc::clone(&timer) as _);
         for n in 0..5 {
             store.create(&ObjectName::pack(ObjectHash([n; 32])), &[0; 256 << 10]).expect("BUG: memory takes it");

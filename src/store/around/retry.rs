@@ -7,7 +7,6 @@
 //! * A creation that failed may have succeeded. When a later attempt finds that the object exists, its bytes are compared: if they are ours, it was us.
 //! * A wish to stop ends the pauses of what was begun before. What is begun after it is part of stopping, as are a watcher's last commits, and has a shorter time.
 
-use std::io::ErrorKind;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +17,7 @@ use crate::base::error_text::with_causes;
 use crate::format::name::{Folder, ObjectName};
 use crate::monitor::{Event, Monitor};
 
-use super::super::{Creation, Listed, Store, StoreError};
+use super::super::{Creation, Listed, Store, StoreError, holds};
 
 /// The bound of the first pause.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -100,12 +99,7 @@ impl Retry {
 
     /// Whether what is there is what we sent. A second look is taken before it is called another's: what came may have been damaged on the way.
     fn is_ours(&self, name: &ObjectName, bytes: &[u8]) -> Result<bool, StoreError> {
-        let look = || match self.store.read(name, bytes.len() as u64) {
-            Ok(there) => Ok(there == bytes),
-            // Longer than ours.
-            Err(StoreError::Io { source, .. }) if source.kind() == ErrorKind::InvalidData => Ok(false),
-            Err(error) => Err(error),
-        };
+        let look = || holds(&*self.store, name, bytes);
         Ok(look()? || look()?)
     }
 }
@@ -158,28 +152,15 @@ impl Store for Retry {
 #[cfg(test)]
 mod tests {
     use std::sync::Mutex;
-    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+    use std::sync::atomic::{AtomicBool, Ordering};
 
     use super::*;
+    use crate::base::clock::JumpingTimer;
     use crate::base::entropy::SeededEntropy;
     use crate::base::id::ObjectHash;
     use crate::monitor::Silent;
     use crate::store::around::fault::{Fault, Faults};
     use crate::store::opendal::OpendalStore;
-
-    /// A timer that waits by jumping.
-    #[derive(Default)]
-    struct Jumping(AtomicU64);
-
-    impl Timer for Jumping {
-        fn elapsed(&self) -> Duration {
-            Duration::from_micros(self.0.load(Ordering::SeqCst))
-        }
-
-        fn wait(&self, pause: Duration) {
-            self.0.fetch_add(pause.as_micros() as u64, Ordering::SeqCst);
-        }
-    }
 
     /// Wants to stop, from the beginning or once it is asked the second time.
     struct Stopping(AtomicBool);
@@ -202,10 +183,10 @@ mod tests {
         }
     }
 
-    fn retry(faults: Vec<Fault>, monitor: Arc<dyn Monitor>) -> (Arc<Faults>, Arc<Jumping>, Retry) {
+    fn retry(faults: Vec<Fault>, monitor: Arc<dyn Monitor>) -> (Arc<Faults>, Arc<JumpingTimer>, Retry) {
         let memory = Arc::new(OpendalStore::memory().expect("BUG: memory is always there"));
         let faults = Arc::new(Faults::new(memory, faults));
-        let timer = Arc::new(Jumping::default());
+        let timer = Arc::new(JumpingTimer::default());
         let store: Arc<dyn Store> = Arc::clone(&faults) as _;
         let retry = Retry::new(
             store,

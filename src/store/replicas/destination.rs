@@ -1,6 +1,5 @@
 //! One of several destinations: its store, how it does, and what it lacks.
 
-use std::io;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
@@ -10,7 +9,7 @@ use crate::base::clock::UnixMicros;
 use crate::format::name::{Folder, ObjectName};
 use crate::format::object::MAX_PLAIN_BYTES;
 
-use super::super::{Creation, Listed, Store, StoreError};
+use super::super::{Creation, Listed, Store, StoreError, holds};
 use super::backlog::{Backlog, Owed};
 use super::health::Health;
 
@@ -72,12 +71,7 @@ impl Destination {
 
     /// Whether the object is there with these bytes.
     pub fn holds(&self, name: &ObjectName, bytes: &[u8]) -> Result<bool, StoreError> {
-        match self.read(name, bytes.len() as u64) {
-            Ok(there) => Ok(there == bytes),
-            // Longer than ours.
-            Err(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::InvalidData => Ok(false),
-            Err(error) => Err(error),
-        }
+        holds(self, name, bytes)
     }
 
     fn note_config<T>(&self, name: &ObjectName, result: &Result<T, StoreError>) {
