@@ -79,7 +79,7 @@ pub fn compact(
 
 fn synthetic_full(
     repository: &Repository,
-    reader: &ChunkReader<'_>,
+    reader: &ChunkReader,
     writer: &mut ChunkWriter<'_>,
     state: &State,
     monitor: &dyn Monitor,

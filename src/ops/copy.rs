@@ -301,7 +301,7 @@ pub fn copy(
 /// Copies the snapshots of one database; returns how many bytes were read.
 fn copy_database<'r>(
     destination: &'r Repository,
-    reader: &ChunkReader<'r>,
+    reader: &ChunkReader,
     writer: &mut ChunkWriter<'r>,
     mut database: DatabasePlan,
     monitor: &dyn Monitor,
@@ -327,7 +327,7 @@ fn copy_database<'r>(
 }
 
 /// Tells what was copied before: all its layers, and the chunks of the last image, which a new one shares most with.
-fn learn(copier: &mut ChunkCopier<'_, '_>, database: &DatabasePlan, there: &ChunkReader<'_>) {
+fn learn(copier: &mut ChunkCopier<'_, '_>, database: &DatabasePlan, there: &ChunkReader) {
     for present in &database.present {
         copier.learn_layers(&present.carried());
     }

@@ -77,7 +77,7 @@ pub struct Plan<'a> {
     /// Where to.
     pub repository: &'a Repository,
     /// Reads what is there.
-    pub reader: &'a ChunkReader<'a>,
+    pub reader: &'a ChunkReader,
     /// Of the database.
     pub timeline: &'a Timeline,
     /// What this client remembers.
@@ -444,7 +444,7 @@ fn pages_of(leaves: &[u32], shape: Leaves) -> impl Iterator<Item = PageNo> {
 }
 
 /// Whole leaves of a state; `None` for those that it does not have.
-fn read_leaves(stack: &StackReader<'_>, below: Leaves, leaves: &[u32]) -> Result<Vec<Option<Vec<u8>>>, Fault> {
+fn read_leaves(stack: &StackReader, below: Leaves, leaves: &[u32]) -> Result<Vec<Option<Vec<u8>>>, Fault> {
     let existing: Vec<u32> = leaves.iter().copied().filter(|&leaf| leaf < below.count()).collect();
     let pages: Vec<PageNo> = pages_of(&existing, below).collect();
     let bytes = stack.read_pages(&pages)?;
@@ -469,7 +469,7 @@ struct Bases<'a> {
     compared: &'a Compared,
     below: Leaves,
     frames: HashMap<PageNo, u32>,
-    stack: OnceLock<Option<StackReader<'a>>>,
+    stack: OnceLock<Option<StackReader>>,
 }
 
 impl<'a> Bases<'a> {
@@ -500,7 +500,7 @@ impl<'a> Bases<'a> {
     }
 
     /// Over a network, no more is fetched than changed: pages that are spread over many chunks are cheaper to store whole than to fetch all those chunks for.
-    fn is_worth_fetching(&self, stack: &StackReader<'_>, leaves: &[u32]) -> bool {
+    fn is_worth_fetching(&self, stack: &StackReader, leaves: &[u32]) -> bool {
         if self.plan.repository.store().concurrency() == 0 {
             return true;
         }
@@ -509,7 +509,7 @@ impl<'a> Bases<'a> {
         stack.fetched_bytes(pages.into_iter()) <= changed_bytes
     }
 
-    fn open_stack(&self) -> Option<StackReader<'a>> {
+    fn open_stack(&self) -> Option<StackReader> {
         match StackReader::open(self.plan.reader, &self.compared.earlier.state) {
             Ok(stack) => Some(stack),
             Err(fault) => {

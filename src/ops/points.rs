@@ -79,7 +79,7 @@ pub struct Found {
 
 /// The state that `selector` means among `snapshots`, which are those of the database named `name` if one is named, with what is only in journals.
 pub fn find(
-    reader: &ChunkReader<'_>,
+    reader: &ChunkReader,
     snapshots: Vec<Snapshot>,
     selector: &Selector,
     name: Option<&str>,
@@ -107,7 +107,7 @@ pub fn find(
     }
 }
 
-fn of_commit(reader: &ChunkReader<'_>, snapshots: &[Snapshot], commit: u64) -> Result<Option<State>, Fault> {
+fn of_commit(reader: &ChunkReader, snapshots: &[Snapshot], commit: u64) -> Result<Option<State>, Fault> {
     for snapshot in snapshots {
         let state = snapshot.state();
         if snapshot.manifest.commit == commit {
@@ -126,7 +126,7 @@ fn of_commit(reader: &ChunkReader<'_>, snapshots: &[Snapshot], commit: u64) -> R
     Ok(None)
 }
 
-fn at(reader: &ChunkReader<'_>, snapshots: &[Snapshot], time: UnixMicros) -> Result<Option<State>, Fault> {
+fn at(reader: &ChunkReader, snapshots: &[Snapshot], time: UnixMicros) -> Result<Option<State>, Fault> {
     for snapshot in snapshots.iter().rev() {
         let state = snapshot.state();
         let steps = steps(reader, snapshot)?;
@@ -146,7 +146,7 @@ fn at(reader: &ChunkReader<'_>, snapshots: &[Snapshot], time: UnixMicros) -> Res
 }
 
 /// All restore points of snapshots of one or more databases, in order.
-pub fn list(reader: &ChunkReader<'_>, snapshots: Vec<Snapshot>) -> Result<Vec<Point>, Fault> {
+pub fn list(reader: &ChunkReader, snapshots: Vec<Snapshot>) -> Result<Vec<Point>, Fault> {
     let mut points = Vec::new();
     let mut listed: Option<(String, u64)> = None;
     for snapshot in snapshots {
@@ -167,7 +167,7 @@ pub fn list(reader: &ChunkReader<'_>, snapshots: Vec<Snapshot>) -> Result<Vec<Po
 }
 
 /// The commits that the newest layer of a snapshot holds one by one, and those in the journal behind it.
-fn steps(reader: &ChunkReader<'_>, snapshot: &Snapshot) -> Result<Vec<Step>, Fault> {
+fn steps(reader: &ChunkReader, snapshot: &Snapshot) -> Result<Vec<Step>, Fault> {
     let manifest = &snapshot.manifest;
     let mut steps: Vec<Step> = Vec::new();
     if let Some(layer) = manifest.layers.last().filter(|layer| layer.first_commit < layer.last_commit) {

@@ -70,7 +70,7 @@ pub struct RestoreSummary {
 
 /// Restores `state` to the file `target`.
 pub fn restore(
-    reader: &ChunkReader<'_>,
+    reader: &ChunkReader,
     state: &State,
     target: &Path,
     options: &RestoreOptions,
@@ -105,7 +105,7 @@ struct Proved {
 
 /// Restores into a file beside the target, and proves it. If that fails, the file stays only if the next run can go on with it.
 fn restore_beside(
-    reader: &ChunkReader<'_>,
+    reader: &ChunkReader,
     state: &State,
     target: &Path,
     options: &RestoreOptions,
@@ -129,7 +129,7 @@ fn unfinished(partial: &Partial, error: RestoreError) -> RestoreError {
 
 /// Makes the partial the state; returns how many bytes of it were there already, its root, and whether SQLite has checked it.
 fn fill(
-    reader: &ChunkReader<'_>,
+    reader: &ChunkReader,
     state: &State,
     partial: &Partial,
     options: &RestoreOptions,
@@ -149,7 +149,7 @@ fn fill(
 /// Restores `state` into the database file that stands at `target`: proved beside it first, then page by page where they differ, under a lock that keeps
 /// SQLite's users out. A kill in between leaves a mixture, which running the command again mends, with the proved file that is still there.
 pub fn restore_in_place(
-    reader: &ChunkReader<'_>,
+    reader: &ChunkReader,
     state: &State,
     target: &Path,
     options: &RestoreOptions,
@@ -236,7 +236,7 @@ fn standing_files(target: &Path) -> Result<Vec<PathBuf>, RestoreError> {
 
 /// Writes every page of the image that is not zeros and not there yet; then what the deltas make of it, step by step. Returns how many bytes were there.
 fn write_pages(
-    reader: &ChunkReader<'_>,
+    reader: &ChunkReader,
     state: &State,
     partial: &Partial,
     monitor: &dyn Monitor,

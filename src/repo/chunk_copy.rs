@@ -57,7 +57,7 @@ pub struct Carried<'a> {
 
 /// See the module documentation.
 pub struct ChunkCopier<'a, 'r> {
-    reader: &'a ChunkReader<'r>,
+    reader: &'a ChunkReader,
     writer: &'a mut ChunkWriter<'r>,
     destination: &'r Repository,
     /// Segments of layers, from the source's to the destination's.
@@ -70,7 +70,7 @@ pub struct ChunkCopier<'a, 'r> {
 
 impl<'a, 'r> ChunkCopier<'a, 'r> {
     /// Carries from what `reader` reads to what `writer` writes, in the repository `destination`.
-    pub fn new(reader: &'a ChunkReader<'r>, writer: &'a mut ChunkWriter<'r>, destination: &'r Repository) -> Self {
+    pub fn new(reader: &'a ChunkReader, writer: &'a mut ChunkWriter<'r>, destination: &'r Repository) -> Self {
         Self { reader, writer, destination, layers: HashMap::new(), ids: HashMap::new(), read_bytes: 0 }
     }
 
@@ -99,7 +99,7 @@ impl<'a, 'r> ChunkCopier<'a, 'r> {
     }
 
     /// Learns the chunks of an image that was carried before, from the page maps on both sides. What does not correspond is not learnt, and carried again.
-    pub fn learn_image(&mut self, carried: &Carried<'_>, destination: &ChunkReader<'_>) {
+    pub fn learn_image(&mut self, carried: &Carried<'_>, destination: &ChunkReader) {
         let (Some(from), Some(to)) = (carried.source.first(), carried.destination.first()) else { return };
         let (from, to) = (image_runs(self.reader, carried.ids.0, from), image_runs(destination, carried.ids.1, to));
         let (Ok(from), Ok(to)) = (from, to) else { return };

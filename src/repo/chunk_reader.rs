@@ -17,21 +17,22 @@ use super::{Fault, Repository};
 const MAX_OPEN_PACKS: usize = 8192;
 
 /// See the module documentation.
-pub struct ChunkReader<'r> {
-    repository: &'r Repository,
-    index: &'r Index,
+#[derive(Clone)]
+pub struct ChunkReader {
+    repository: Repository,
+    index: Index,
     packs: Arc<OpenPacks>,
 }
 
-impl<'r> ChunkReader<'r> {
+impl ChunkReader {
     /// A reader of the chunks that `index` knows.
-    pub fn new(repository: &'r Repository, index: &'r Index) -> Self {
-        Self { repository, index, packs: Arc::default() }
+    pub fn new(repository: &Repository, index: &Index) -> Self {
+        Self { repository: repository.clone(), index: index.clone(), packs: Arc::default() }
     }
 
     /// Whose chunks it reads.
-    pub fn repository(&self) -> &'r Repository {
-        self.repository
+    pub fn repository(&self) -> &Repository {
+        &self.repository
     }
 
     /// The packs that it has opened, for those that fetch for it.
@@ -64,7 +65,7 @@ impl<'r> ChunkReader<'r> {
         let name = ObjectName::pack(place.pack.name);
         let start = u64::from(place.chunk.offset);
         let range = start..start + u64::from(place.chunk.length);
-        let Repository { store, damaged, .. } = self.repository;
+        let Repository { store, damaged, .. } = &self.repository;
         read_part(&**store, damaged, &name, range, |sealed| self.open(place, sealed))
     }
 
@@ -83,7 +84,7 @@ impl<'r> ChunkReader<'r> {
 
     /// Decodes the sealed bytes of a chunk.
     fn open(&self, place: Place, sealed: Vec<u8>) -> Result<OpenedChunk, Fault> {
-        let (pack, chunk) = (self.packs.open(self.repository, place.pack.name)?, place.chunk);
+        let (pack, chunk) = (self.packs.open(&self.repository, place.pack.name)?, place.chunk);
         pack.open_chunk(chunk.id, chunk.offset, sealed, self.repository.keys()).map_err(|source| Fault::Chunk {
             name: ObjectName::pack(place.pack.name),
             chunk: chunk.id,

@@ -177,7 +177,7 @@ pub fn deltas_to_fold(layers: &[Layer]) -> usize {
 
 /// Folds the newest `count` deltas of a state into one, in passes over ranges of pages, so that memory stays bounded: most folds take one.
 pub fn fold_newest(
-    reader: &ChunkReader<'_>,
+    reader: &ChunkReader,
     writer: &mut ChunkWriter<'_>,
     state: &State,
     count: usize,
@@ -205,7 +205,7 @@ pub fn fold_newest(
 
 /// All that `deltas` make of these pages, composed, and the state that they lead to, with the fewest pages on the way.
 fn compose(
-    reader: &ChunkReader<'_>,
+    reader: &ChunkReader,
     state: &State,
     deltas: &[Layer],
     pages: &RangeInclusive<PageNo>,

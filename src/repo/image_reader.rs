@@ -47,7 +47,7 @@ impl Piece {
 }
 
 /// The pieces of a state's image, in page order. Pages in none of them are zeros.
-pub fn pieces(reader: &ChunkReader<'_>, state: &State) -> Result<Vec<Piece>, Fault> {
+pub fn pieces(reader: &ChunkReader, state: &State) -> Result<Vec<Piece>, Fault> {
     let mut next = 1u32;
     let pieces = image_runs(reader, state.snapshot, state.image())?.into_iter().filter_map(|run| {
         let first = PageNo(next);
@@ -64,7 +64,7 @@ pub fn pieces(reader: &ChunkReader<'_>, state: &State) -> Result<Vec<Piece>, Fau
 
 /// Hands the pages of these pieces of a state's image to `write`, in no particular order and from several threads: the first page's number and whole pages.
 pub fn read_pieces<E: From<RepositoryError> + Send>(
-    reader: &ChunkReader<'_>,
+    reader: &ChunkReader,
     state: &State,
     pieces: Vec<Piece>,
     write: &PageSink<'_, E>,
@@ -90,7 +90,7 @@ pub fn read_pieces<E: From<RepositoryError> + Send>(
 }
 
 /// The pieces with their places, in the order of the packs.
-fn place(reader: &ChunkReader<'_>, id: ObjectHash, pieces: Vec<Piece>) -> Result<Vec<(Place, Piece)>, Fault> {
+fn place(reader: &ChunkReader, id: ObjectHash, pieces: Vec<Piece>) -> Result<Vec<(Place, Piece)>, Fault> {
     let missing = |chunk| Fault::MissingChunk { chunk, needed_by: format!("snapshot {id}") };
     let place = |piece: Piece| Ok((reader.place(piece.chunk).ok_or_else(|| missing(piece.chunk))?, piece));
     let mut placed: Vec<(Place, Piece)> = pieces.into_iter().map(place).collect::<Result<_, Fault>>()?;

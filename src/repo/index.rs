@@ -2,6 +2,8 @@
 //!
 //! 44 bytes a chunk, sorted, found by binary search.
 
+use std::sync::Arc;
+
 use crate::base::id::{ChunkId, ObjectHash};
 use crate::format::index::{IndexSegment, ListedPack};
 use crate::format::manifest::Layer;
@@ -24,12 +26,12 @@ pub struct Place {
     pub chunk: PackedChunk,
 }
 
-/// See the module documentation.
-#[derive(Debug, Default)]
+/// See the module documentation. A clone is the same index, not a copy of it.
+#[derive(Clone, Debug, Default)]
 pub struct Index {
-    packs: Vec<ListedPack>,
+    packs: Arc<Vec<ListedPack>>,
     /// Sorted by chunk id.
-    entries: Vec<Entry>,
+    entries: Arc<Vec<Entry>>,
     /// Only what this client remembered was read.
     is_partial: bool,
 }
@@ -82,15 +84,20 @@ impl Index {
     fn of(repository: &Repository, segments: Vec<Listed>) -> (Self, Vec<Fault>) {
         // In order, so that the same repository gives the same index; side by side, for each costs a round trip.
         let read = |listed: &Listed| read_segment(repository, &listed.name);
-        let (mut index, mut faults) = (Self::default(), Vec::new());
+        let (mut packs, mut entries, mut faults) = (Vec::new(), Vec::new(), Vec::new());
         for segment in concurrently(repository.store().concurrency(), &segments, read) {
             match segment {
-                Ok(segment) => index.add(segment),
+                Ok(segment) => {
+                    let first = packs.len() as u32;
+                    packs.extend(segment.packs);
+                    let found = segment.entries.into_iter();
+                    entries.extend(found.map(|entry| Entry { chunk: entry.chunk, pack: first + entry.pack }));
+                }
                 Err(fault) => faults.push(fault),
             }
         }
-        index.entries.sort_unstable_by_key(|entry| (entry.chunk.id, entry.pack));
-        (index, faults)
+        entries.sort_unstable_by_key(|entry| (entry.chunk.id, entry.pack));
+        (Self { packs: Arc::new(packs), entries: Arc::new(entries), is_partial: false }, faults)
     }
 
     /// Reads all segments and reports those that cannot be used as notices.
@@ -98,13 +105,6 @@ impl Index {
         let (index, faults) = Self::load(repository)?;
         Fault::report(faults, monitor);
         Ok(index)
-    }
-
-    fn add(&mut self, segment: IndexSegment) {
-        let first = self.packs.len() as u32;
-        self.packs.extend(segment.packs);
-        let entries = segment.entries.into_iter();
-        self.entries.extend(entries.map(|entry| Entry { chunk: entry.chunk, pack: first + entry.pack }));
     }
 
     /// Fails if only a part of the index was read: what is stored whole is compared with all that is there.

@@ -66,7 +66,7 @@ pub fn sort_key(place: &Place) -> (ObjectHash, u32) {
 
 /// Fetches the chunks at `places`, which are sorted by [`sort_key`], and hands them to `take`, a request at a time.
 pub fn fetch<E: From<RepositoryError>>(
-    reader: &ChunkReader<'_>,
+    reader: &ChunkReader,
     places: &[Place],
     monitor: &dyn Monitor,
     mut take: impl FnMut(&Fetched) -> Result<(), E>,
@@ -98,7 +98,7 @@ pub fn fetch<E: From<RepositoryError>>(
 /// Reads chunks one by one, some ahead, and hands each to `take` with its position, in this order. `needed_by` says what a position is needed for. For
 /// chunks of which the next few fit into memory: segments of page maps and deltas.
 pub fn read_ahead<E: From<Fault>>(
-    reader: &ChunkReader<'_>,
+    reader: &ChunkReader,
     chunks: &[ChunkId],
     needed_by: &dyn Fn(usize) -> String,
     mut take: impl FnMut(usize, Vec<u8>) -> Result<(), E>,
@@ -131,7 +131,7 @@ pub fn read_ahead<E: From<Fault>>(
 type Job = (usize, ObjectHash, Range<u64>);
 
 /// A lane for so many requests.
-fn fetch_lane(reader: &ChunkReader<'_>, requests: usize) -> Lane<Job, (usize, Option<Vec<u8>>)> {
+fn fetch_lane(reader: &ChunkReader, requests: usize) -> Lane<Job, (usize, Option<Vec<u8>>)> {
     let (repository, packs) = (reader.repository().clone(), reader.packs());
     let threads = repository.environment().fetch_threads.min(requests);
     Lane::new(threads, move |(number, pack, range): Job| {

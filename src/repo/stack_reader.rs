@@ -87,7 +87,7 @@ impl State {
 }
 
 /// The page map of an image layer, segment by segment.
-pub fn read_map(reader: &ChunkReader<'_>, snapshot: ObjectHash, layer: &Layer) -> Result<Vec<LayerSegment>, Fault> {
+pub fn read_map(reader: &ChunkReader, snapshot: ObjectHash, layer: &Layer) -> Result<Vec<LayerSegment>, Fault> {
     let mut map = Vec::new();
     let needed_by = |position: usize| format!("snapshot {snapshot}, segment {position} of the page map");
     read_ahead(reader, &layer.segments, &needed_by, |position, bytes| {
@@ -100,13 +100,13 @@ pub fn read_map(reader: &ChunkReader<'_>, snapshot: ObjectHash, layer: &Layer) -
 }
 
 /// The runs of an image layer, in page order.
-pub fn image_runs(reader: &ChunkReader<'_>, snapshot: ObjectHash, layer: &Layer) -> Result<Vec<Run>, Fault> {
+pub fn image_runs(reader: &ChunkReader, snapshot: ObjectHash, layer: &Layer) -> Result<Vec<Run>, Fault> {
     Ok(read_map(reader, snapshot, layer)?.into_iter().flat_map(|segment| segment.runs).collect())
 }
 
 /// The step parts of one segment of a delta layer.
 pub fn delta_parts(
-    reader: &ChunkReader<'_>,
+    reader: &ChunkReader,
     snapshot: ObjectHash,
     page_size: PageSize,
     position: usize,
@@ -118,7 +118,7 @@ pub fn delta_parts(
 
 /// Hands the step parts of every segment of these delta layers to `take`, in order, with the segment's position in its layer and its chunk.
 pub fn for_each_segment<E: From<Fault>>(
-    reader: &ChunkReader<'_>,
+    reader: &ChunkReader,
     snapshot: ObjectHash,
     page_size: PageSize,
     deltas: &[Layer],
@@ -137,7 +137,7 @@ pub fn for_each_segment<E: From<Fault>>(
 
 /// Hands every step part of a state's deltas, oldest first, to `take`: those in its layers, then those in its journal.
 pub fn for_each_part<E: From<Fault>>(
-    reader: &ChunkReader<'_>,
+    reader: &ChunkReader,
     state: &State,
     mut take: impl FnMut(&StepPart) -> Result<(), E>,
 ) -> Result<(), E> {
@@ -161,9 +161,9 @@ struct Entry {
 }
 
 /// See the module documentation.
-pub struct StackReader<'r> {
-    reader: &'r ChunkReader<'r>,
-    state: &'r State,
+pub struct StackReader {
+    reader: ChunkReader,
+    state: State,
     /// Runs of the image with their first page.
     runs: Vec<(PageNo, Run)>,
     /// Sorted by page, then order.
@@ -178,9 +178,9 @@ pub struct StackReader<'r> {
     last: Option<StepState>,
 }
 
-impl<'r> StackReader<'r> {
+impl StackReader {
     /// Reads the directory of a state.
-    pub fn open(reader: &'r ChunkReader<'r>, state: &'r State) -> Result<Self, Fault> {
+    pub fn open(reader: &ChunkReader, state: &State) -> Result<Self, Fault> {
         let mut next = 1u32;
         let runs = image_runs(reader, state.snapshot, state.image())?.into_iter().map(|run| {
             let first = PageNo(next);
@@ -192,10 +192,10 @@ impl<'r> StackReader<'r> {
     }
 
     /// Reads the directory of a state's deltas, to know which pages they touch: pages have no content then.
-    pub fn open_deltas(reader: &'r ChunkReader<'r>, state: &'r State) -> Result<Self, Fault> {
+    pub fn open_deltas(reader: &ChunkReader, state: &State) -> Result<Self, Fault> {
         let mut stack = Self {
-            reader,
-            state,
+            reader: reader.clone(),
+            state: state.clone(),
             runs: Vec::new(),
             entries: Vec::new(),
             cuts: Vec::new(),
@@ -209,8 +209,9 @@ impl<'r> StackReader<'r> {
 
     fn read_directory(&mut self) -> Result<(), Fault> {
         let mut order = 0;
-        let State { snapshot, page_size, .. } = *self.state;
-        for_each_segment(self.reader, snapshot, page_size, self.state.deltas(), |position, chunk, parts| {
+        let State { snapshot, page_size, .. } = self.state;
+        let (reader, deltas) = (self.reader.clone(), self.state.deltas().to_vec());
+        for_each_segment(&reader, snapshot, page_size, &deltas, |position, chunk, parts| {
             let segment = self.segments.len() as u32;
             self.segments.push((position, chunk));
             self.add(&parts, segment, &mut order);
@@ -277,7 +278,7 @@ impl<'r> StackReader<'r> {
         if let Some(parts) = self.kept_segment(segment) {
             return Ok(parts);
         }
-        let parts = delta_parts(self.reader, self.state.snapshot, self.state.page_size, position, chunk)?;
+        let parts = delta_parts(&self.reader, self.state.snapshot, self.state.page_size, position, chunk)?;
         let parts = Arc::new(parts);
         self.keep(segment, Arc::clone(&parts));
         Ok(parts)
@@ -378,7 +379,7 @@ impl<'r> StackReader<'r> {
     }
 }
 
-impl PageReader for StackReader<'_> {
+impl PageReader for StackReader {
     type Error = RepositoryError;
 
     fn page_size(&self) -> PageSize {
