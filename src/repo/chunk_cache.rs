@@ -6,29 +6,47 @@
 //!   thread).
 //! * Fetching ahead is a hint: a chunk that could not be fetched then is fetched when it is read, and only then its fault is an error.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::ops::Bound::{Excluded, Included};
+use std::ops::Range;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use crate::base::id::ChunkId;
+use crate::base::id::{ChunkId, ObjectHash};
 use crate::format::name::ObjectName;
 use crate::store::lane::Lane;
 
 use super::Fault;
 use super::chunk_reader::ChunkReader;
 use super::index::Place;
-use super::pack_fetch::{self, Fetched, Reach};
+use super::pack_fetch::{self, Fetched};
 
 /// The most that is fetched ahead with one request.
 const REQUEST_BYTES: u64 = 1 << 20;
-/// Bytes that nobody asked for are fetched along if they are fewer than this: little, for a reader of one table should not fetch its neighbours.
-const GAP_BYTES: u64 = 8 << 10;
+/// Chunks that wait for a thread. More are not noted.
+const MAX_PENDING: usize = 4096;
+/// Bytes that nobody asked for are fetched along if they are fewer than this, on this machine and over a network: little, for a reader of one table should not fetch its
+/// neighbours.
+const GAP_BYTES: (u64, u64) = (8 << 10, 96 << 10);
 
 /// See the module documentation. A clone is the same cache.
 #[derive(Clone)]
 pub struct ChunkCache {
     shared: Arc<Shared>,
-    ahead: Arc<Mutex<Lane<Vec<Place>, ()>>>,
+    ahead: Arc<Mutex<Ahead>>,
 }
+
+/// What is fetched ahead. While all threads are busy, more chunks gather here, and more of them are fetched with one request: the slower the destination, the larger the requests.
+struct Ahead {
+    lane: Lane<Vec<Place>, ()>,
+    /// Chunks of which the request has not begun, by pack and offset.
+    pending: BTreeMap<Spot, Place>,
+    /// In the order in which they were asked for.
+    order: VecDeque<Spot>,
+    gap_bytes: u64,
+}
+
+/// A chunk's pack and offset.
+type Spot = (ObjectHash, u32);
 
 struct Shared {
     reader: ChunkReader,
@@ -67,7 +85,10 @@ impl ChunkCache {
         let threads = reader.repository().environment().fetch_threads;
         let shared = Arc::new(Shared { reader, limit_bytes, kept: Mutex::default() });
         let fetching = Arc::clone(&shared);
-        let ahead = Lane::new(threads, move |places: Vec<Place>| fetching.fetch(&places));
+        let lane = Lane::new(threads, move |places: Vec<Place>| fetching.fetch(&places));
+        let is_remote = shared.reader.repository().store().concurrency() > 0;
+        let gap_bytes = if is_remote { GAP_BYTES.1 } else { GAP_BYTES.0 };
+        let ahead = Ahead { lane, pending: BTreeMap::new(), order: VecDeque::new(), gap_bytes };
         Self { shared, ahead: Arc::new(Mutex::new(ahead)) }
     }
 
@@ -79,17 +100,22 @@ impl ChunkCache {
     /// A chunk. `needed_by` says what for, in case it stands nowhere.
     pub fn read(&self, id: ChunkId, needed_by: &dyn Fn() -> String) -> Result<Arc<Vec<u8>>, Fault> {
         let slot = self.shared.slot(id);
-        let mut state = slot.lock();
-        loop {
-            if let Some(chunk) = &state.chunk {
-                let chunk = Arc::clone(chunk);
-                state.was_used = true;
+        if let Some(chunk) = slot.wait() {
+            return Ok(chunk);
+        }
+        // What waits to be fetched along with it is fetched now.
+        if let Some(places) = self.take_pending(id) {
+            self.shared.fetch(&places);
+            if let Some(chunk) = slot.wait() {
                 return Ok(chunk);
             }
-            if !state.is_loading {
-                break;
-            }
+        }
+        let mut state = slot.lock();
+        while state.is_loading {
             state = slot.settled.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        if let Some(chunk) = state.take_used() {
+            return Ok(chunk);
         }
         state.is_loading = true;
         drop(state);
@@ -100,30 +126,74 @@ impl ChunkCache {
         Ok(chunk)
     }
 
-    /// Begins to fetch those of these chunks that are not there, as far as threads are free. Does not wait.
+    /// Begins to fetch those of these chunks that are not there, as threads become free. Does not wait.
     pub fn will_read(&self, chunks: impl IntoIterator<Item = ChunkId>) {
-        let Ok(mut ahead) = self.ahead.try_lock() else { return };
-        ahead.completed();
-        let mut free = ahead.width() - ahead.in_flight().min(ahead.width());
-        if free == 0 {
-            return;
-        }
         let missing = chunks.into_iter().filter(|&id| self.shared.is_missing(id));
-        let mut places: Vec<Place> = missing.filter_map(|id| self.shared.reader.place(id)).collect();
-        places.sort_unstable_by_key(pack_fetch::sort_key);
-        places.dedup();
-        for request in pack_fetch::plan(&places, Reach { request_bytes: REQUEST_BYTES, gap_bytes: GAP_BYTES }) {
-            if free == 0 {
-                return;
-            }
-            let places: Vec<Place> =
-                places[request.positions].iter().copied().filter(|place| self.shared.begin(place.chunk.id)).collect();
-            if !places.is_empty() {
-                free -= 1;
-                ahead.submit(places);
+        let places: Vec<Place> = missing.filter_map(|id| self.shared.reader.place(id)).collect();
+        let mut ahead = self.ahead.lock().unwrap_or_else(PoisonError::into_inner);
+        places.into_iter().for_each(|place| ahead.note(place));
+        self.shared.submit(&mut ahead);
+    }
+
+    /// What is to be fetched with this chunk, if that has not begun; what is left begins as threads are free.
+    fn take_pending(&self, id: ChunkId) -> Option<Vec<Place>> {
+        let place = self.shared.reader.place(id)?;
+        let mut ahead = self.ahead.try_lock().ok()?;
+        let places = ahead.take(pack_fetch::sort_key(&place)).map(|places| self.shared.begin_all(places));
+        self.shared.submit(&mut ahead);
+        places
+    }
+}
+
+impl Ahead {
+    fn note(&mut self, place: Place) {
+        let spot = pack_fetch::sort_key(&place);
+        if self.pending.len() < MAX_PENDING && self.pending.insert(spot, place).is_none() {
+            self.order.push_back(spot);
+        }
+    }
+
+    /// The next request: around the chunk that was asked for first.
+    fn next(&mut self) -> Option<Vec<Place>> {
+        loop {
+            let spot = self.order.pop_front()?;
+            if let Some(places) = self.take(spot) {
+                return Some(places);
             }
         }
     }
+
+    /// A chunk that waits, with those near it in its pack, in the order in which they lie there.
+    fn take(&mut self, spot: Spot) -> Option<Vec<Place>> {
+        let first = self.pending.remove(&spot)?;
+        let mut range = bytes_of(&first);
+        let mut places = VecDeque::from([first]);
+        while let Some((&next, &place)) = self.pending.range((Excluded(spot), Included((spot.0, u32::MAX)))).next() {
+            let bytes = bytes_of(&place);
+            if bytes.start > range.end + self.gap_bytes || bytes.end - range.start > REQUEST_BYTES {
+                break;
+            }
+            range.end = bytes.end;
+            self.pending.remove(&next);
+            places.push_back(place);
+        }
+        while let Some((&previous, &place)) = self.pending.range((Included((spot.0, 0)), Excluded(spot))).next_back() {
+            let bytes = bytes_of(&place);
+            if bytes.end + self.gap_bytes < range.start || range.end - bytes.start > REQUEST_BYTES {
+                break;
+            }
+            range.start = bytes.start;
+            self.pending.remove(&previous);
+            places.push_front(place);
+        }
+        Some(places.into())
+    }
+}
+
+/// Where a chunk stands in its pack.
+fn bytes_of(place: &Place) -> Range<u64> {
+    let start = u64::from(place.chunk.offset);
+    start..start + u64::from(place.chunk.length)
 }
 
 impl Shared {
@@ -143,6 +213,25 @@ impl Shared {
         })
     }
 
+    /// Hands requests to threads that are free.
+    fn submit(&self, ahead: &mut Ahead) {
+        ahead.lane.completed();
+        while ahead.lane.in_flight() < ahead.lane.width()
+            && let Some(places) = ahead.next()
+        {
+            let places = self.begin_all(places);
+            if !places.is_empty() {
+                ahead.lane.submit(places);
+            }
+        }
+    }
+
+    /// Those of the chunks that are neither there nor on their way, which they are now.
+    fn begin_all(&self, mut places: Vec<Place>) -> Vec<Place> {
+        places.retain(|place| self.begin(place.chunk.id));
+        places
+    }
+
     /// Says that a chunk is on its way, unless it is already, or is there.
     fn begin(&self, id: ChunkId) -> bool {
         let slot = self.slot(id);
@@ -156,11 +245,10 @@ impl Shared {
     fn fetch(&self, places: &[Place]) {
         let slots: Vec<Arc<Slot>> = places.iter().map(|place| self.slot(place.chunk.id)).collect();
         let mut loading: VecDeque<Loading<'_>> = slots.iter().map(|slot| Loading(slot)).collect();
-        let [Place { pack, chunk: first }, ..] = places else { return };
-        let start = u64::from(first.offset);
-        let ends = places.iter().map(|place| u64::from(place.chunk.offset) + u64::from(place.chunk.length));
-        let range = start..ends.max().unwrap_or(start);
-        let bytes = self.reader.repository().store().read_range(&ObjectName::pack(pack.name), range).ok();
+        let (Some(first), Some(last)) = (places.first(), places.last()) else { return };
+        let range = bytes_of(first).start..bytes_of(last).end;
+        let start = range.start;
+        let bytes = self.reader.repository().store().read_range(&ObjectName::pack(first.pack.name), range).ok();
         let fetched = Fetched::new(0..places.len(), start, bytes);
         for (place, slot) in places.iter().zip(&slots) {
             let loading = loading.pop_front();
@@ -196,7 +284,24 @@ impl Shared {
     }
 }
 
+impl SlotState {
+    fn take_used(&mut self) -> Option<Arc<Vec<u8>>> {
+        let chunk = self.chunk.clone()?;
+        self.was_used = true;
+        Some(chunk)
+    }
+}
+
 impl Slot {
+    /// The chunk once it is there, if it is or is on its way.
+    fn wait(&self) -> Option<Arc<Vec<u8>>> {
+        let mut state = self.lock();
+        while state.is_loading && state.chunk.is_none() {
+            state = self.settled.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        state.take_used()
+    }
+
     fn lock(&self) -> MutexGuard<'_, SlotState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -29,15 +29,6 @@ const BUDGET_BYTES: u64 = 64 << 20;
 /// How often the wish to stop is looked at while a destination takes its time.
 const PATIENCE: Duration = Duration::from_millis(50);
 
-/// How far a request may reach.
-#[derive(Clone, Copy, Debug)]
-pub struct Reach {
-    /// The most bytes of one, unless a single chunk is longer.
-    pub request_bytes: u64,
-    /// The most bytes between two chunks that nobody needs and that are fetched along.
-    pub gap_bytes: u64,
-}
-
 /// Chunks that came with one request.
 pub struct Fetched {
     /// Their positions among the places that were asked for.
@@ -61,13 +52,10 @@ impl Fetched {
 
 /// One request.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Request {
-    /// Of which pack.
-    pub pack: ObjectHash,
-    /// Which bytes.
-    pub range: Range<u64>,
-    /// The places that it is for.
-    pub positions: Range<usize>,
+struct Request {
+    pack: ObjectHash,
+    range: Range<u64>,
+    positions: Range<usize>,
 }
 
 impl Request {
@@ -88,7 +76,7 @@ pub fn fetch<E: From<RepositoryError>>(
     monitor: &dyn Monitor,
     mut take: impl FnMut(&Fetched) -> Result<(), E>,
 ) -> Result<(), E> {
-    let requests = plan(places, Reach { request_bytes: FETCH_BYTES, gap_bytes: GAP_BYTES });
+    let requests = plan(places);
     let mut lane = fetch_lane(reader, requests.len());
     let mut waiting = requests.iter().enumerate().peekable();
     let mut budget = BUDGET_BYTES;
@@ -164,18 +152,18 @@ fn fetch_lane(reader: &ChunkReader, requests: usize) -> Lane<Job, (usize, Option
 }
 
 /// The requests for places that are sorted. One that begins near the front of its pack takes the header along.
-pub fn plan(places: &[Place], reach: Reach) -> Vec<Request> {
+fn plan(places: &[Place]) -> Vec<Request> {
     let mut requests: Vec<Request> = Vec::new();
     for (position, place) in places.iter().enumerate() {
         let start = u64::from(place.chunk.offset);
         let end = start + u64::from(place.chunk.length);
         match requests.last_mut() {
-            Some(last) if last.pack == place.pack.name && reach.fits(&last.range, start, end) => {
+            Some(last) if last.pack == place.pack.name && fits(&last.range, start, end) => {
                 last.range.end = last.range.end.max(end);
                 last.positions.end = position + 1;
             }
             _ => {
-                let start = if start <= reach.gap_bytes { 0 } else { start };
+                let start = if start <= GAP_BYTES { 0 } else { start };
                 requests.push(Request { pack: place.pack.name, range: start..end, positions: position..position + 1 });
             }
         }
@@ -183,10 +171,8 @@ pub fn plan(places: &[Place], reach: Reach) -> Vec<Request> {
     requests
 }
 
-impl Reach {
-    fn fits(self, range: &Range<u64>, start: u64, end: u64) -> bool {
-        start <= range.end.saturating_add(self.gap_bytes) && end - range.start <= self.request_bytes
-    }
+fn fits(range: &Range<u64>, start: u64, end: u64) -> bool {
+    start <= range.end + GAP_BYTES && end - range.start <= FETCH_BYTES
 }
 
 #[cfg(test)]
@@ -216,8 +202,7 @@ mod tests {
             (1, 5 * MIB, MIB),
             (2, 10 * MIB, MIB),
         ];
-        let reach = Reach { request_bytes: FETCH_BYTES, gap_bytes: GAP_BYTES };
-        let planned: Vec<(u8, Range<u64>, Range<usize>)> = plan(&places(&chunks), reach)
+        let planned: Vec<(u8, Range<u64>, Range<usize>)> = plan(&places(&chunks))
             .into_iter()
             .map(|request| (request.pack.0[0], request.range, request.positions))
             .collect();
@@ -231,7 +216,7 @@ mod tests {
                 (2, mib(10)..mib(11), 6..7),
             ]
         );
-        assert!(plan(&[], reach).is_empty());
+        assert!(plan(&[]).is_empty());
     }
 
     #[test]

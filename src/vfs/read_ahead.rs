@@ -6,7 +6,7 @@
 //!
 //! Everything here is a guess about untrusted pages: what is malformed foresees nothing.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use crate::base::page::{PageCount, PageNo};
 
@@ -15,7 +15,9 @@ const MAX_NODES: usize = 64;
 /// The first pages that are foreseen.
 const FIRST_PAGES: usize = 8;
 /// The most bytes that are foreseen.
-const MOST_BYTES: usize = 8 << 20;
+const MOST_BYTES: usize = 32 << 20;
+/// So often, in pages, it is looked at what comes after the page's own children.
+const LOOK_PAGES: usize = 16;
 
 /// See the module documentation.
 #[derive(Default)]
@@ -25,6 +27,8 @@ pub struct ReadAhead {
     order: VecDeque<PageNo>,
     /// Of each child of a remembered page: the page, and the child's position.
     parents: HashMap<PageNo, (PageNo, usize)>,
+    /// Interior pages that were foreseen and not read yet.
+    asked: HashSet<PageNo>,
 }
 
 /// An interior page.
@@ -51,12 +55,6 @@ impl ReadAhead {
             self.remember(page, bytes, count);
         }
         let Some(&(parent, position)) = self.parents.get(&page) else { return Vec::new() };
-        let next = self
-            .parents
-            .get(&parent)
-            .copied()
-            .and_then(|(above, at)| self.nodes.get(&above)?.children.get(at + 1))
-            .copied();
         let most = (MOST_BYTES / bytes.len().max(512)).max(FIRST_PAGES);
         let Some(node) = self.nodes.get_mut(&parent) else { return Vec::new() };
         match node.at.replace(position) {
@@ -68,24 +66,55 @@ impl ReadAhead {
         }
         let mut found = node.foresee(position);
         let (window, rest) = (node.window, node.children.len() - position - 1);
-        let Some(next) = next.filter(|_| rest < window) else { return found };
-        if rest > window / 2 {
-            found.push(next);
-        } else if !self.nodes.contains_key(&next)
-            && let Some(bytes) = peek(next)
-        {
-            self.remember(next, &bytes, count);
-            if let Some(node) = self.nodes.get_mut(&next) {
-                node.window = window;
-                found.extend(&node.children[..node.children.len().min(window)]);
-                node.foreseen = node.children.len().min(window);
-            }
+        if rest < window && position.is_multiple_of(LOOK_PAGES) {
+            self.look_beyond(parent, window - rest, window, count, peek, &mut found);
         }
         found
     }
 
+    /// Foresees `wanted` pages below the siblings of an interior page. A sibling that is not known is foreseen itself first, and read the next time.
+    fn look_beyond(
+        &mut self,
+        page: PageNo,
+        wanted: usize,
+        window: usize,
+        count: PageCount,
+        peek: impl FnOnce(PageNo) -> Option<Vec<u8>>,
+        found: &mut Vec<PageNo>,
+    ) {
+        let Some(&(above, at)) = self.parents.get(&page) else { return };
+        let Some(above) = self.nodes.get_mut(&above) else { return };
+        let siblings = above.children.get(at + 1..).unwrap_or_default();
+        let siblings: Vec<PageNo> = siblings[..siblings.len().min(MAX_NODES / 2)].to_vec();
+        let (mut wanted, mut peek) = (wanted, Some(peek));
+        for sibling in siblings {
+            if wanted == 0 {
+                return;
+            }
+            if !self.nodes.contains_key(&sibling) {
+                if self.asked.insert(sibling) {
+                    found.push(sibling);
+                    wanted = wanted.saturating_sub(window / 8);
+                    continue;
+                }
+                let Some(bytes) = peek.take().and_then(|peek| peek(sibling)) else { return };
+                self.asked.remove(&sibling);
+                self.remember(sibling, &bytes, count);
+            }
+            let Some(node) = self.nodes.get_mut(&sibling) else { return };
+            if node.foreseen == 0 {
+                found.extend(&node.children);
+                (node.foreseen, node.window) = (node.children.len(), window);
+            }
+            wanted = wanted.saturating_sub(node.children.len());
+        }
+    }
+
     fn remember(&mut self, page: PageNo, bytes: &[u8], count: PageCount) {
         let Some(children) = children(page, bytes, count) else { return };
+        if self.asked.len() >= MAX_NODES {
+            self.asked.clear();
+        }
         if self.order.len() >= MAX_NODES
             && let Some(oldest) = self.order.pop_front()
             && let Some(node) = self.nodes.remove(&oldest)
