@@ -14,3 +14,4 @@ pub mod snapshot;
 pub mod snapshots;
 pub mod stats;
 pub mod sync;
+pub mod tables;
