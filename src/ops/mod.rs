@@ -15,3 +15,4 @@ pub mod snapshots;
 pub mod stats;
 pub mod sync;
 pub mod tables;
+pub mod verify;

@@ -16,7 +16,7 @@ use crate::store::lane::Lane;
 use super::Fault;
 use super::chunk_reader::ChunkReader;
 use super::index::Place;
-use super::pack_fetch::{self, Fetched, Reach, Request};
+use super::pack_fetch::{self, Fetched, Reach};
 
 /// The most that is fetched ahead with one request.
 const REQUEST_BYTES: u64 = 1 << 20;
@@ -152,20 +152,16 @@ impl Shared {
         is_missing
     }
 
-    /// Fetches chunks that lie near each other in one pack, with one request.
+    /// Fetches chunks that lie near each other in one pack, in the order in which they lie there, with one request.
     fn fetch(&self, places: &[Place]) {
         let slots: Vec<Arc<Slot>> = places.iter().map(|place| self.slot(place.chunk.id)).collect();
         let mut loading: VecDeque<Loading<'_>> = slots.iter().map(|slot| Loading(slot)).collect();
-        let plan = pack_fetch::plan(places, Reach { request_bytes: u64::MAX, gap_bytes: u64::MAX });
-        let Some(Request { pack, range, .. }) = plan.first() else { return };
-        let repository = self.reader.repository();
-        let bytes = repository.store().read_range(&ObjectName::pack(*pack), range.clone()).ok();
-        if let Some(bytes) = &bytes
-            && range.start == 0
-        {
-            self.reader.packs().learn(repository, *pack, bytes);
-        }
-        let fetched = Fetched::new(0..places.len(), range.start, bytes);
+        let [Place { pack, chunk: first }, ..] = places else { return };
+        let start = u64::from(first.offset);
+        let ends = places.iter().map(|place| u64::from(place.chunk.offset) + u64::from(place.chunk.length));
+        let range = start..ends.max().unwrap_or(start);
+        let bytes = self.reader.repository().store().read_range(&ObjectName::pack(pack.name), range).ok();
+        let fetched = Fetched::new(0..places.len(), start, bytes);
         for (place, slot) in places.iter().zip(&slots) {
             let loading = loading.pop_front();
             let Some(sealed) = fetched.sealed(*place) else { continue };

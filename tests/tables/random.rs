@@ -159,6 +159,7 @@ fn merges_do_what_a_model_does() {
         let chance = 1 + random.next(4);
         for file in ["past.db", "new.db"] {
             let connection = Connection::open(place.path(file)).unwrap();
+            connection.execute_batch("BEGIN").unwrap();
             for key in 0..40 {
                 // Often the same as in the other one.
                 let mut same = Random((seed * 1000 + key as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
@@ -168,6 +169,7 @@ fn merges_do_what_a_model_does() {
                     connection.execute("INSERT INTO t (k, a, b) VALUES (?1, ?2, ?3)", (key, a, b)).unwrap();
                 }
             }
+            connection.execute_batch("COMMIT").unwrap();
         }
         let (past, there) = (model(&place, "past.db"), model(&place, "new.db"));
         let mode = random.one_of(&[OnConflict::Abort, OnConflict::Ignore, OnConflict::Replace]);
