@@ -4,8 +4,8 @@
 //! * Nothing happens before a [`plan`]: what is chosen, what belongs to it, what it depends on and does not get. What cannot be restored right is refused, by name.
 //! * A table comes with all of its rows, or those for which the condition is true, as they are in the state: values, rowids (a database's own `rowid`, `_rowid_` or `oid`, unless
 //!   columns have taken all three names), generated columns by their declaration, the number that AUTOINCREMENT has reached; and with its indexes and triggers.
-//! * [`restore`](create::restore): the new database is made beside the target and gets its name when it is complete and synced. What stands there is refused or set aside.
-//! * [`merge`](merge::merge): one transaction. Rows are matched by primary key. A row that is there with other values stops it, is kept or is replaced, as is wanted; no row is ever
+//! * [`restore_to`]: the new database is made beside the target and gets its name when it is complete and synced. What stands there is refused or set aside.
+//! * [`merge_into`]: one transaction. Rows are matched by primary key. A row that is there with other values stops it, is kept or is replaced, as is wanted; no row is ever
 //!   deleted, and none that had what it refers to loses it. Until the commit the database is as it was, whatever happens.
 //! * The state is only read, and not trusted: of its SQL only what [`sql`] lets through is executed, on [`connection`]s that can do no harm.
 //!
