@@ -13,12 +13,15 @@ use crate::ops::query::QueryError;
 use crate::ops::restore::RestoreError;
 use crate::ops::snapshot::SnapshotError;
 use crate::ops::snapshots::SelectError;
+use crate::ops::tables::TablesError;
 use crate::ops::verify::VerifyError;
 use crate::repo::{Fault, RepositoryError};
 use crate::source::SourceError;
 use crate::sqlite::header::HeaderError;
 use crate::store::StoreError;
 use crate::store::place::PlaceError;
+
+use super::rows::shown;
 
 /// Done.
 pub const DONE: u8 = 0;
@@ -80,6 +83,8 @@ impl CliError {
             eprintln!("{document}");
             return;
         }
+        // A message may have names and texts of a database.
+        let message = message.lines().map(shown).collect::<Vec<_>>().join("\n");
         eprintln!("error: {message}");
         // A wrapper that only forwards has its cause's words; say them once.
         let mut last = &message;
@@ -345,6 +350,21 @@ impl From<QueryError> for CliError {
             QueryError::Sqlite(_) | QueryError::Sink(_) => (FAILED, None),
         };
         Self { error: error.into(), code, hint: hint.map(str::to_owned) }
+    }
+}
+
+impl From<TablesError> for CliError {
+    fn from(error: TablesError) -> Self {
+        let hint = super::tables::hint(&error);
+        let code = match error {
+            TablesError::Files(error) => return error.into(),
+            TablesError::Repository(error) => return error.into(),
+            TablesError::Cancelled(_) => INTERRUPTED,
+            TablesError::Condition { .. } | TablesError::ConditionFor(_) => USAGE,
+            TablesError::Sqlite { damaged: true, .. } => DAMAGE,
+            _ => FAILED,
+        };
+        Self { error: error.into(), code, hint }
     }
 }
 

@@ -26,6 +26,7 @@ mod stats;
 mod status;
 mod store;
 mod sync;
+mod tables;
 mod time;
 mod units;
 mod verify;

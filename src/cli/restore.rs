@@ -11,6 +11,7 @@ use crate::repo::stack_reader::State;
 use super::error::{CliError, DONE};
 use super::selection::{Selected, Selection};
 use super::session::Session;
+use super::tables::{self, NewDatabase, TableArguments};
 use super::{output, time};
 
 /// Options of `restore`.
@@ -18,6 +19,7 @@ use super::{output, time};
 #[command(after_help = "\
 The file is written beside the target, compared with the state's BLAKE3 hash, synced, and only then gets the target's name.
 A restore that was interrupted or killed leaves .NAME.continuum-*.partial there: the same command again continues from it.
+With --tables only the pages of those tables are fetched, and SQLite makes the new database: it has no hash to be compared with, and is checked by SQLite.
 
 Examples:
   continuum -r /backup/repo restore latest --to /tmp/orders.db
@@ -25,6 +27,8 @@ Examples:
   continuum -r /backup/repo restore --at 2026-11-23T14:30:00Z --to /tmp/orders.db
   continuum -r /backup/repo restore --commit 4711 --name orders --to /tmp/orders.db
   continuum -r /backup/repo restore 1a2b3c4d --in-place --to /var/lib/app/orders.db
+  continuum -r /backup/repo restore --at \"1 hour ago\" --tables concepts,entities --to /tmp/some.db
+  continuum -r /backup/repo restore 1a2b3c4d --tables orders --where \"customer = 42\" --into /var/lib/app/orders.db
   b3sum /tmp/orders.db       # prints the hash that restore printed")]
 pub struct RestoreArguments {
     /// A snapshot's id or the beginning of it, or `latest`, which is the default
@@ -32,41 +36,49 @@ pub struct RestoreArguments {
     #[command(flatten)]
     selection: Selection,
     /// The file to restore to
-    #[arg(long, value_name = "PATH")]
-    to: PathBuf,
+    #[arg(long, value_name = "PATH", required_unless_present = "into")]
+    to: Option<PathBuf>,
     /// Set aside what stands at the target (renamed, not deleted)
     #[arg(long)]
     force: bool,
     /// Write into the database that stands at the target, and only those pages that differ; refused while a process has it open
-    #[arg(long, conflicts_with = "force")]
+    #[arg(long, conflicts_with_all = ["force", "tables"])]
     in_place: bool,
     /// Run SQLite's integrity check on the result [default: up to 1 GiB]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     integrity_check: Option<bool>,
+    #[command(flatten)]
+    chosen: TableArguments,
 }
 
 /// Restores a state.
 pub fn run(session: &Session, arguments: RestoreArguments) -> Result<u8, CliError> {
     let repository = session.open()?;
     let monitor = session.monitor();
-    let Selected { reader, database, state } =
-        arguments.selection.select(arguments.snapshot.as_deref(), &repository, &monitor)?;
+    let selected = arguments.selection.select(arguments.snapshot.as_deref(), &repository, &monitor)?;
+    let RestoreArguments { to, force, integrity_check, in_place, chosen, .. } = arguments;
+    if !chosen.tables.is_empty() {
+        let new = to.as_deref().map(|to| NewDatabase { to, force, integrity_check });
+        return tables::run(session, selected, &chosen, new);
+    }
+    let Selected { reader, database, state } = selected;
+    let Some(to) = to else { return Err(CliError::usage("--to is not given")) };
     let options = RestoreOptions {
-        force: arguments.force,
-        integrity_check: arguments.integrity_check,
+        force,
+        integrity_check,
         aside_suffix: format!("replaced-{}", time::compact(repository.environment().clock.now())),
     };
     let before_s = session.elapsed_s();
-    let summary = if arguments.in_place {
-        restore_in_place(&reader, &state, &arguments.to, &options, &monitor)?
+    let summary = if in_place {
+        restore_in_place(&reader, &state, &to, &options, &monitor)?
     } else {
-        restore(&reader, &state, &arguments.to, &options, &monitor)?
+        restore(&reader, &state, &to, &options, &monitor)?
     };
     let seconds = session.elapsed_s() - before_s;
     if session.json() {
-        session.print_json("continuum.restore/1", document(&summary, &database, &state, &arguments.to, seconds));
+        session.print_json("continuum.restore/1", document(&summary, &database, &state, &to, seconds));
     } else if !session.quiet() {
-        output::print(&describe(&summary, &database, &state, &arguments.to, seconds));
+        output::print(&describe(&summary, &database, &state, &to, seconds));
     }
     Ok(DONE)
 }

@@ -14,4 +14,5 @@ pub mod snapshot;
 pub mod snapshots;
 pub mod stats;
 pub mod sync;
+pub mod tables;
 pub mod verify;

@@ -22,6 +22,7 @@ use crate::repo::chunk_reader::ChunkReader;
 use crate::repo::image_reader::{Piece, pieces, read_pieces};
 use crate::repo::stack_reader::{State, for_each_part};
 use crate::repo::{Repository, RepositoryError};
+use crate::sqlite::uri::uri_of;
 use crate::store::lane::Lane;
 
 use super::partial::{self, Partial};
@@ -226,7 +227,7 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 }
 
 /// The target and its companions, as far as they exist.
-fn standing_files(target: &Path) -> Result<Vec<PathBuf>, RestoreError> {
+pub(super) fn standing_files(target: &Path) -> Result<Vec<PathBuf>, RestoreError> {
     if target.is_dir() {
         return Err(RestoreError::Folder(target.to_owned()));
     }
@@ -342,17 +343,8 @@ fn hash_file(file: &File, path: &Path, total_bytes: u64, monitor: &dyn Monitor) 
 
 /// Runs SQLite's own check. The file is opened as immutable, so that SQLite creates nothing beside it.
 fn check_integrity(path: &Path) -> Result<(), RestoreError> {
-    let encoded: String = path
-        .as_os_str()
-        .as_encoded_bytes()
-        .iter()
-        .map(|byte| match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'.' | b'-' | b'_' => char::from(*byte).to_string(),
-            other => format!("%{other:02X}"),
-        })
-        .collect();
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let checked = Connection::open_with_flags(format!("file:{encoded}?immutable=1"), flags)
+    let checked = Connection::open_with_flags(uri_of(path, "immutable=1"), flags)
         .and_then(|connection| connection.pragma_query_value(None, "integrity_check", |row| row.get::<_, String>(0)));
     match checked.map_err(RestoreError::Sqlite)? {
         ok if ok == "ok" => Ok(()),
@@ -361,7 +353,7 @@ fn check_integrity(path: &Path) -> Result<(), RestoreError> {
 }
 
 /// Gives the proven file its name, after setting aside what stands there.
-fn publish(
+pub(super) fn publish(
     partial: &Partial,
     target: &Path,
     standing: &[PathBuf],

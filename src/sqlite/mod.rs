@@ -4,6 +4,7 @@
 //! nothing that is read can panic.
 
 pub mod header;
+pub mod uri;
 pub mod wal;
 pub mod wal_index;
 pub mod without_wal;

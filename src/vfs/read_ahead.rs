@@ -65,31 +65,30 @@ impl ReadAhead {
             _ => (node.window, node.foreseen) = (0, position + 1),
         }
         let mut found = node.foresee(position);
-        let (window, rest) = (node.window, node.children.len() - position - 1);
-        if rest < window && position.is_multiple_of(LOOK_PAGES) {
-            self.look_beyond(parent, window - rest, window, count, peek, &mut found);
+        let rest = node.children.len() - position - 1;
+        if rest < node.window && position.is_multiple_of(LOOK_PAGES) {
+            let (wanted, window) = (node.window - rest, node.window);
+            found.extend(self.look_beyond(parent, (wanted, window), count, peek));
         }
         found
     }
 
-    /// Foresees `wanted` pages below the siblings of an interior page. A sibling that is not known is foreseen itself first, and read the next time.
+    /// Foresees pages below the siblings of an interior page: so many are wanted, with that window. A sibling that is not known is foreseen itself first, and read the next time.
     fn look_beyond(
         &mut self,
         page: PageNo,
-        wanted: usize,
-        window: usize,
+        (mut wanted, window): (usize, usize),
         count: PageCount,
         peek: impl FnOnce(PageNo) -> Option<Vec<u8>>,
-        found: &mut Vec<PageNo>,
-    ) {
-        let Some(&(above, at)) = self.parents.get(&page) else { return };
-        let Some(above) = self.nodes.get_mut(&above) else { return };
-        let siblings = above.children.get(at + 1..).unwrap_or_default();
+    ) -> Vec<PageNo> {
+        let mut found = Vec::new();
+        let Some(&(above, at)) = self.parents.get(&page) else { return found };
+        let siblings = self.nodes.get(&above).and_then(|above| above.children.get(at + 1..)).unwrap_or_default();
         let siblings: Vec<PageNo> = siblings[..siblings.len().min(MAX_NODES / 2)].to_vec();
-        let (mut wanted, mut peek) = (wanted, Some(peek));
+        let mut peek = Some(peek);
         for sibling in siblings {
             if wanted == 0 {
-                return;
+                break;
             }
             if !self.nodes.contains_key(&sibling) {
                 if self.asked.insert(sibling) {
@@ -97,17 +96,18 @@ impl ReadAhead {
                     wanted = wanted.saturating_sub(window / 8);
                     continue;
                 }
-                let Some(bytes) = peek.take().and_then(|peek| peek(sibling)) else { return };
+                let Some(bytes) = peek.take().and_then(|peek| peek(sibling)) else { break };
                 self.asked.remove(&sibling);
                 self.remember(sibling, &bytes, count);
             }
-            let Some(node) = self.nodes.get_mut(&sibling) else { return };
+            let Some(node) = self.nodes.get_mut(&sibling) else { break };
             if node.foreseen == 0 {
                 found.extend(&node.children);
                 (node.foreseen, node.window) = (node.children.len(), window);
             }
             wanted = wanted.saturating_sub(node.children.len());
         }
+        found
     }
 
     fn remember(&mut self, page: PageNo, bytes: &[u8], count: PageCount) {

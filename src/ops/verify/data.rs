@@ -211,14 +211,15 @@ fn is_found(connection: &Connection, table: &Table, index: &Index, row: &Row<'_>
 fn fits(value: ValueRef<'_>, declared: &str, is_strict: bool) -> bool {
     let declared = declared.to_ascii_uppercase();
     if is_strict {
-        return match (declared.as_str(), value) {
-            (_, ValueRef::Null) | ("ANY", _) => true,
-            ("INT" | "INTEGER", ValueRef::Integer(_)) => true,
-            ("REAL", ValueRef::Real(_)) => true,
-            ("TEXT", ValueRef::Text(_)) => true,
-            ("BLOB", ValueRef::Blob(_)) => true,
-            _ => false,
-        };
+        return matches!(
+            (declared.as_str(), value),
+            (_, ValueRef::Null)
+                | ("ANY", _)
+                | ("INT" | "INTEGER", ValueRef::Integer(_))
+                | ("REAL", ValueRef::Real(_))
+                | ("TEXT", ValueRef::Text(_))
+                | ("BLOB", ValueRef::Blob(_))
+        );
     }
     let has_text_affinity =
         !declared.contains("INT") && ["CHAR", "CLOB", "TEXT"].iter().any(|word| declared.contains(word));

@@ -5,7 +5,7 @@ use crate::format::verification::{Check, CheckKind};
 use super::super::query::{Database, QueryError};
 use super::data::tables;
 use super::schema::quoted;
-use super::{VerifyError, check as checked, checked_but, is_of_application, judged, named};
+use super::{Judged, VerifyError, check as checked, checked_but, is_of_application, judged, named};
 
 /// What is wrong is listed up to so many times.
 const MOST: usize = 20;
@@ -42,7 +42,7 @@ pub fn check(database: &Database) -> Result<Check, VerifyError> {
 }
 
 /// Checks each table with its indexes by itself: what is wrong, and what needs the application.
-fn one_by_one(database: &Database) -> Result<Result<(Vec<String>, Vec<String>), String>, VerifyError> {
+fn one_by_one(database: &Database) -> Judged<(Vec<String>, Vec<String>)> {
     let tables = judged(tables(database.connection()).map_err(|error| database.explain(&error)))?;
     let Ok(tables) = tables else { return Ok(Err(tables.err().unwrap_or_default())) };
     let (mut problems, mut foreign) = (Vec::new(), Vec::new());

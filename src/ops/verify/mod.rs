@@ -11,7 +11,7 @@ mod data;
 mod integrity;
 mod schema;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -72,6 +72,9 @@ pub enum VerifyError {
 
 /// What a check found: a text, or what is wrong.
 type Found = Result<String, String>;
+
+/// What a part of a check found, or what is wrong with the snapshot; the error is for what says nothing of it.
+type Judged<T> = Result<Result<T, String>, VerifyError>;
 
 /// What all checks read.
 struct Subject<'a> {
@@ -136,7 +139,7 @@ impl Subject<'_> {
     }
 
     /// Reads every page; the text, and SHA-256 if it was asked for.
-    fn hashes(&self) -> Result<Result<(String, Option<[u8; 32]>), String>, VerifyError> {
+    fn hashes(&self) -> Judged<(String, Option<[u8; 32]>)> {
         let state = &self.state;
         self.monitor.event(Event::Started { phase: Phase::Verify, total_bytes: state.image_bytes() });
         let hashed = self.hash_image();
@@ -172,7 +175,7 @@ impl Subject<'_> {
     }
 
     /// Restores into a folder that is removed again.
-    fn restore(&self, folder: &std::path::Path) -> Result<Result<Duration, String>, VerifyError> {
+    fn restore(&self, folder: &Path) -> Judged<Duration> {
         let no_folder = |source| VerifyError::Folder { path: folder.to_owned(), source };
         let scratch = tempfile::Builder::new().prefix("continuum-verify-").tempdir_in(folder).map_err(no_folder)?;
         let options = RestoreOptions { force: false, integrity_check: Some(false), aside_suffix: "aside".into() };
@@ -201,7 +204,7 @@ fn damage(error: RepositoryError) -> Result<String, VerifyError> {
 }
 
 /// What a check that runs SQL found.
-fn judged<T>(outcome: Result<T, QueryError>) -> Result<Result<T, String>, VerifyError> {
+fn judged<T>(outcome: Result<T, QueryError>) -> Judged<T> {
     Ok(match outcome {
         Ok(found) => Ok(found),
         Err(QueryError::Repository(error)) => Err(damage(error)?),
