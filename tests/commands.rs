@@ -84,7 +84,7 @@ const TAKEN: [&str; 23] = [
 ];
 
 /// Members of a snapshot in a listing.
-const LISTED: [&str; 15] = [
+const LISTED: [&str; 16] = [
     "id",
     "database",
     "sequence",
@@ -100,6 +100,7 @@ const LISTED: [&str; 15] = [
     "image_bytes",
     "blake3",
     "added_bytes",
+    "verified",
 ];
 
 #[test]

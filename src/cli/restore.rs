@@ -32,11 +32,12 @@ Examples:
   b3sum /tmp/orders.db       # prints the hash that restore printed")]
 pub struct RestoreArguments {
     /// A snapshot's id or the beginning of it, or `latest`, which is the default
+    #[arg(conflicts_with_all = ["at", "commit"])]
     snapshot: Option<String>,
     #[command(flatten)]
     selection: Selection,
     /// The file to restore to
-    #[arg(long, value_name = "PATH", required_unless_present = "into")]
+    #[arg(long, value_name = "PATH", required = true, conflicts_with = "into")]
     to: Option<PathBuf>,
     /// Set aside what stands at the target (renamed, not deleted)
     #[arg(long)]

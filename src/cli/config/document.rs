@@ -399,8 +399,11 @@ mod tests {
 
     /// Arguments of the command without which it would not run, but for the option.
     fn arguments(path: &[String], command: &Command, option: &Arg) -> Vec<OsString> {
-        let required =
-            command.get_arguments().filter(|other| other.is_required_set() && other.get_id() != option.get_id());
+        let own = command.get_arguments().find(|own| own.get_id() == option.get_id());
+        let excluded = own.map(|own| command.get_arg_conflicts_with(own)).unwrap_or_default();
+        let excluded: Vec<_> = excluded.into_iter().map(Arg::get_id).collect();
+        let is_apart = |other: &&Arg| other.get_id() != option.get_id() && !excluded.contains(&other.get_id());
+        let required = command.get_arguments().filter(|other| other.is_required_set()).filter(is_apart);
         let required = required.map(|other| {
             let value = other.get_possible_values().first().map_or("x".to_owned(), |value| value.get_name().to_owned());
             other.get_long().map_or(value.clone(), |long| format!("--{long}={value}"))
