@@ -25,7 +25,7 @@ const DATABASE: &str = "database";
 const DATABASE_KEYS: [&str; 2] = ["path", "name"];
 
 /// Options of the command line alone.
-const NO_KEYS: [&str; 3] = ["config", "help", "version"];
+const NO_KEYS: [&str; 5] = ["config", "help", "into", "param", "version"];
 
 /// Words of a key that would hold a secret.
 const SECRET_WORDS: [&str; 6] = ["password", "passphrase", "secret", "token", "credential", "access-key"];
@@ -399,11 +399,14 @@ mod tests {
 
     /// Arguments of the command without which it would not run, but for the option.
     fn arguments(path: &[String], command: &Command, option: &Arg) -> Vec<OsString> {
-        let own = command.get_arguments().find(|own| own.get_id() == option.get_id());
-        let excluded = own.map(|own| command.get_arg_conflicts_with(own)).unwrap_or_default();
-        let excluded: Vec<_> = excluded.into_iter().map(Arg::get_id).collect();
-        let is_apart = |other: &&Arg| other.get_id() != option.get_id() && !excluded.contains(&other.get_id());
-        let required = command.get_arguments().filter(|other| other.is_required_set()).filter(is_apart);
+        let is_own = command.get_arguments().any(|own| own.get_id() == option.get_id());
+        let excluded = if is_own { command.get_arg_conflicts_with(option) } else { Vec::new() };
+        // What excludes the new file of a restore belongs to a merge.
+        if excluded.iter().any(|other| other.is_required_set()) {
+            return ["continuum", "restore", "--into=x", "--tables=x"].map(OsString::from).into();
+        }
+        let required =
+            command.get_arguments().filter(|other| other.is_required_set() && other.get_id() != option.get_id());
         let required = required.map(|other| {
             let value = other.get_possible_values().first().map_or("x".to_owned(), |value| value.get_name().to_owned());
             other.get_long().map_or(value.clone(), |long| format!("--{long}={value}"))
