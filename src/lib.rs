@@ -25,6 +25,7 @@
 //! | [`monitor`] | events: progress, notices, the wish to stop |
 //! | [`store`] | the `Store` trait; local folder, OpenDAL; local state |
 //! | [`source`] | capture of a live database |
+//! | [`vfs`] | SQLite reading any pages, read-only |
 //! | [`repo`] | opening, packing, index, timelines, reading images |
 //! | [`ops`] | snapshot, restore, log, compact, copy, check, stats |
 //! | [`daemon`] | `watch`: every commit, as it happens |
@@ -50,7 +51,7 @@
 //! daemon
 //! ops
 //! repo
-//! store   source          I/O; siblings don't import each other
+//! store   source   vfs    I/O; siblings don't import each other
 //! monitor
 //! format                  pure from here on
 //! chunk   crypto   sqlite
@@ -69,3 +70,4 @@ pub mod repo;
 pub mod source;
 pub mod sqlite;
 pub mod store;
+pub mod vfs;

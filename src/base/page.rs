@@ -61,6 +61,9 @@ pub trait PageReader: Sync {
 
     /// Fills `buffer`, whole pages, with the pages from `first` on; all of them exist.
     fn read(&self, first: PageNo, buffer: &mut [u8]) -> Result<(), Self::Error>;
+
+    /// Says that these pages will be read soon, the first one first. A hint: nobody waits, nothing fails.
+    fn will_read(&self, _pages: &[PageNo]) {}
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use crate::format::name::ObjectName;
 use crate::monitor::Cancelled;
 use crate::ops::copy::CopyError;
 use crate::ops::points::FindError;
+use crate::ops::query::QueryError;
 use crate::ops::restore::RestoreError;
 use crate::ops::snapshot::SnapshotError;
 use crate::ops::snapshots::SelectError;
@@ -310,6 +311,27 @@ fn select_hint(error: &SelectError) -> &'static str {
         SelectError::Ambiguous { .. } => "give more digits of the id",
         SelectError::NoCommit { .. } | SelectError::NothingBefore { .. } => "`continuum log` lists all restore points",
         SelectError::None(_) | SelectError::NoMatch(_) => "`continuum snapshots` lists what is there",
+    }
+}
+
+impl From<QueryError> for CliError {
+    fn from(error: QueryError) -> Self {
+        let (code, hint) = match &error {
+            QueryError::Repository(_) => match error {
+                QueryError::Repository(error) => return error.into(),
+                _ => (FAILED, None),
+            },
+            QueryError::Cancelled(_) => (INTERRUPTED, None),
+            QueryError::Sqlite(text) if text.contains("no such table") => {
+                (FAILED, Some("`SELECT name FROM sqlite_schema` lists what there is"))
+            }
+            QueryError::Writes { .. } => (FAILED, Some("restore the state to a file and change that")),
+            QueryError::TimeLimit(_) => (FAILED, Some("--time-limit gives it longer")),
+            QueryError::MemoryLimit(_) => (FAILED, Some("--memory-limit gives it more")),
+            QueryError::Parameter(_) => (USAGE, Some("--param NAME=VALUE gives :NAME a value")),
+            QueryError::Sqlite(_) | QueryError::Sink(_) => (FAILED, None),
+        };
+        Self { error: error.into(), code, hint: hint.map(str::to_owned) }
     }
 }
 

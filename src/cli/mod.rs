@@ -15,7 +15,10 @@ mod log;
 mod output;
 mod password;
 mod progress;
+mod query;
 mod restore;
+mod rows;
+mod selection;
 mod session;
 mod snapshot;
 mod snapshots;
@@ -135,6 +138,8 @@ enum Command {
     Log(log::LogArguments),
     /// Restore a state into a file, proved by its hash
     Restore(restore::RestoreArguments),
+    /// Run SQL on a state without restoring it
+    Query(query::QueryArguments),
     /// Fold the layers of a database's newest state, inside the repository
     Compact(compact::CompactArguments),
     /// Copy snapshots to another repository, under its keys
@@ -224,6 +229,7 @@ fn dispatch(session: &Session, command: Command, listed: &[ListedDatabase]) -> R
         Command::Snapshots(arguments) => snapshots::run(session, arguments),
         Command::Log(arguments) => log::run(session, &arguments),
         Command::Restore(arguments) => restore::run(session, arguments),
+        Command::Query(arguments) => query::run(session, &arguments),
         Command::Compact(arguments) => compact::run(session, &arguments),
         Command::Copy(arguments) => copy::run(session, arguments),
         Command::Check(arguments) => check::run(session, arguments),

@@ -5,16 +5,11 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::{Value, json};
 
-use crate::monitor::{Event, Monitor};
-use crate::ops::points::{self, Found, Selector};
 use crate::ops::restore::{RestoreOptions, RestoreSummary, restore, restore_in_place};
-use crate::ops::snapshots::{Snapshot, snapshots};
-use crate::repo::chunk_reader::ChunkReader;
-use crate::repo::index::Index;
 use crate::repo::stack_reader::State;
-use crate::repo::{Fault, Repository, RepositoryError};
 
 use super::error::{CliError, DONE};
+use super::selection::{Selected, Selection};
 use super::session::Session;
 use super::{output, time};
 
@@ -32,21 +27,13 @@ Examples:
   continuum -r /backup/repo restore 1a2b3c4d --in-place --to /var/lib/app/orders.db
   b3sum /tmp/orders.db       # prints the hash that restore printed")]
 pub struct RestoreArguments {
-    /// A snapshot's id or the beginning of it, or `latest`
-    #[arg(default_value = "latest")]
-    snapshot: String,
-    /// The newest state that was captured by then: a time, a date, or like "10 minutes ago"
-    #[arg(long, value_name = "TIME", conflicts_with_all = ["snapshot", "commit"])]
-    at: Option<String>,
-    /// The state of that number, as `continuum log` lists it
-    #[arg(long, value_name = "N", conflicts_with = "snapshot")]
-    commit: Option<u64>,
+    /// A snapshot's id or the beginning of it, or `latest`, which is the default
+    snapshot: Option<String>,
+    #[command(flatten)]
+    selection: Selection,
     /// The file to restore to
     #[arg(long, value_name = "PATH")]
     to: PathBuf,
-    /// The database's name, where the repository holds several
-    #[arg(long)]
-    name: Option<String>,
     /// Set aside what stands at the target (renamed, not deleted)
     #[arg(long)]
     force: bool,
@@ -62,11 +49,8 @@ pub struct RestoreArguments {
 pub fn run(session: &Session, arguments: RestoreArguments) -> Result<u8, CliError> {
     let repository = session.open()?;
     let monitor = session.monitor();
-    let (selector, found) = candidates(&repository, &arguments, &monitor)?;
-    // The index after the timelines: it has all that they need, whoever writes meanwhile.
-    let index = Index::load_reporting(&repository, &monitor).map_err(RepositoryError::from)?;
-    let reader = ChunkReader::new(&repository, &index);
-    let Found { database, state } = points::find(&reader, found, &selector, arguments.name.as_deref())?;
+    let Selected { reader, database, state } =
+        arguments.selection.select(arguments.snapshot.as_deref(), &repository, &monitor)?;
     let options = RestoreOptions {
         force: arguments.force,
         integrity_check: arguments.integrity_check,
@@ -133,32 +117,4 @@ fn describe(summary: &RestoreSummary, database: &str, state: &State, to: &Path, 
         summary.root,
         if summary.integrity_checked { "integrity_check: ok" } else { "integrity_check not run" },
     )
-}
-
-/// What is asked for, and the snapshots that it is looked for in. Damage elsewhere in the timelines is said and does not keep a state from being restored by id or number. `latest` and a time are refused: a state that they mean may be missing.
-fn candidates(
-    repository: &Repository,
-    arguments: &RestoreArguments,
-    monitor: &dyn Monitor,
-) -> Result<(Selector, Vec<Snapshot>), CliError> {
-    let selector = match (&arguments.at, arguments.commit, arguments.snapshot.as_str()) {
-        (Some(text), _, _) => {
-            let now = repository.environment().clock.now();
-            Selector::At(time::parse(text, now).map_err(|error| CliError::usage(format!("--at {error}")))?)
-        }
-        (_, Some(commit), _) => Selector::Commit(commit),
-        (_, _, "latest") => Selector::Latest,
-        (_, _, prefix) => Selector::Prefix(prefix.to_ascii_lowercase()),
-    };
-    let (found, mut faults) = snapshots(repository, arguments.name.as_deref())?;
-    if matches!(selector, Selector::Latest | Selector::At(_)) && !faults.is_empty() {
-        let error = CliError::from(RepositoryError::from(faults.remove(0)));
-        return Err(error.with_hint(
-            "the timeline is damaged, so the state that is meant may be missing: choose a snapshot that `continuum snapshots` lists, by its id",
-        ));
-    }
-    for fault in faults.iter().map(Fault::describe) {
-        monitor.event(Event::Notice(fault));
-    }
-    Ok((selector, found))
 }

@@ -12,11 +12,29 @@ impl fmt::Display for Rate {
     }
 }
 
-/// Parses `10MiB/s`, `500k`, `1.5 GB/s`: with the prefixes of IEC 80000-13 (KiB, MiB, GiB) and SI (kB, MB, GB); a letter alone means the former, as in other
-/// backup tools. A number alone is bytes a second.
+/// Bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bytes(pub u64);
+
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&super::output::bytes(self.0))
+    }
+}
+
+/// Parses `10MiB/s`, `500k`, `1.5 GB/s`. A number alone is bytes a second.
 pub fn rate(text: &str) -> Result<Rate, String> {
-    let bad = || "a rate like 10MiB/s expected".to_owned();
     let quantity = text.trim().trim_end_matches("/s").trim_end();
+    quantity_bytes(quantity).map(Rate).ok_or_else(|| "a rate like 10MiB/s expected".to_owned())
+}
+
+/// Parses `256MiB`, `1.5 GB`. A number alone is bytes.
+pub fn bytes(text: &str) -> Result<Bytes, String> {
+    quantity_bytes(text.trim()).map(Bytes).ok_or_else(|| "a size like 256MiB expected".to_owned())
+}
+
+/// With the prefixes of IEC 80000-13 (KiB, MiB, GiB) and SI (kB, MB, GB); a letter alone means the former, as in other backup tools.
+fn quantity_bytes(quantity: &str) -> Option<u64> {
     let digits = quantity.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(quantity.len());
     let (number, unit) = quantity.split_at(digits);
     let factor = match unit.trim().to_ascii_lowercase().as_str() {
@@ -27,10 +45,10 @@ pub fn rate(text: &str) -> Result<Rate, String> {
         "kb" => 1e3,
         "mb" => 1e6,
         "gb" => 1e9,
-        _ => return Err(bad()),
+        _ => return None,
     };
-    let bytes = number.parse::<f64>().map_err(|_| bad())? * factor;
-    if (1.0..=1e15).contains(&bytes) { Ok(Rate(bytes as u64)) } else { Err(bad()) }
+    let bytes = number.parse::<f64>().ok()? * factor;
+    (1.0..=1e15).contains(&bytes).then_some(bytes as u64)
 }
 
 #[cfg(test)]

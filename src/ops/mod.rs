@@ -7,6 +7,7 @@ pub mod delta;
 pub mod fold;
 mod partial;
 pub mod points;
+pub mod query;
 pub mod restore;
 mod restore_error;
 pub mod snapshot;

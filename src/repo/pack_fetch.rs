@@ -29,6 +29,15 @@ const BUDGET_BYTES: u64 = 64 << 20;
 /// How often the wish to stop is looked at while a destination takes its time.
 const PATIENCE: Duration = Duration::from_millis(50);
 
+/// How far a request may reach.
+#[derive(Clone, Copy, Debug)]
+pub struct Reach {
+    /// The most bytes of one, unless a single chunk is longer.
+    pub request_bytes: u64,
+    /// The most bytes between two chunks that nobody needs and that are fetched along.
+    pub gap_bytes: u64,
+}
+
 /// Chunks that came with one request.
 pub struct Fetched {
     /// Their positions among the places that were asked for.
@@ -38,6 +47,11 @@ pub struct Fetched {
 }
 
 impl Fetched {
+    /// What came from `start` in a pack on, if anything did.
+    pub fn new(positions: Range<usize>, start: u64, bytes: Option<Vec<u8>>) -> Self {
+        Self { positions, start, bytes }
+    }
+
     /// The sealed bytes of the chunk at `place`, one of those asked for, if they came.
     pub fn sealed(&self, place: Place) -> Option<&[u8]> {
         let offset = u64::from(place.chunk.offset).checked_sub(self.start)? as usize;
@@ -47,10 +61,13 @@ impl Fetched {
 
 /// One request.
 #[derive(Debug, PartialEq, Eq)]
-struct Request {
-    pack: ObjectHash,
-    range: Range<u64>,
-    positions: Range<usize>,
+pub struct Request {
+    /// Of which pack.
+    pub pack: ObjectHash,
+    /// Which bytes.
+    pub range: Range<u64>,
+    /// The places that it is for.
+    pub positions: Range<usize>,
 }
 
 impl Request {
@@ -71,7 +88,7 @@ pub fn fetch<E: From<RepositoryError>>(
     monitor: &dyn Monitor,
     mut take: impl FnMut(&Fetched) -> Result<(), E>,
 ) -> Result<(), E> {
-    let requests = plan(places);
+    let requests = plan(places, Reach { request_bytes: FETCH_BYTES, gap_bytes: GAP_BYTES });
     let mut lane = fetch_lane(reader, requests.len());
     let mut waiting = requests.iter().enumerate().peekable();
     let mut budget = BUDGET_BYTES;
@@ -147,18 +164,18 @@ fn fetch_lane(reader: &ChunkReader, requests: usize) -> Lane<Job, (usize, Option
 }
 
 /// The requests for places that are sorted. One that begins near the front of its pack takes the header along.
-fn plan(places: &[Place]) -> Vec<Request> {
+pub fn plan(places: &[Place], reach: Reach) -> Vec<Request> {
     let mut requests: Vec<Request> = Vec::new();
     for (position, place) in places.iter().enumerate() {
         let start = u64::from(place.chunk.offset);
         let end = start + u64::from(place.chunk.length);
         match requests.last_mut() {
-            Some(last) if last.pack == place.pack.name && fits(&last.range, start, end) => {
+            Some(last) if last.pack == place.pack.name && reach.fits(&last.range, start, end) => {
                 last.range.end = last.range.end.max(end);
                 last.positions.end = position + 1;
             }
             _ => {
-                let start = if start <= GAP_BYTES { 0 } else { start };
+                let start = if start <= reach.gap_bytes { 0 } else { start };
                 requests.push(Request { pack: place.pack.name, range: start..end, positions: position..position + 1 });
             }
         }
@@ -166,8 +183,10 @@ fn plan(places: &[Place]) -> Vec<Request> {
     requests
 }
 
-fn fits(range: &Range<u64>, start: u64, end: u64) -> bool {
-    start <= range.end + GAP_BYTES && end - range.start <= FETCH_BYTES
+impl Reach {
+    fn fits(self, range: &Range<u64>, start: u64, end: u64) -> bool {
+        start <= range.end.saturating_add(self.gap_bytes) && end - range.start <= self.request_bytes
+    }
 }
 
 #[cfg(test)]
@@ -197,7 +216,8 @@ mod tests {
             (1, 5 * MIB, MIB),
             (2, 10 * MIB, MIB),
         ];
-        let planned: Vec<(u8, Range<u64>, Range<usize>)> = plan(&places(&chunks))
+        let reach = Reach { request_bytes: FETCH_BYTES, gap_bytes: GAP_BYTES };
+        let planned: Vec<(u8, Range<u64>, Range<usize>)> = plan(&places(&chunks), reach)
             .into_iter()
             .map(|request| (request.pack.0[0], request.range, request.positions))
             .collect();
@@ -211,13 +231,13 @@ mod tests {
                 (2, mib(10)..mib(11), 6..7),
             ]
         );
-        assert!(plan(&[]).is_empty());
+        assert!(plan(&[], reach).is_empty());
     }
 
     #[test]
     fn a_place_that_did_not_come_is_nothing() {
         let all = places(&[(1, 100, 10), (1, 105, 6), (1, 90, 10)]);
-        let fetched = Fetched { positions: 0..1, start: 100, bytes: Some(vec![7; 10]) };
+        let fetched = Fetched::new(0..1, 100, Some(vec![7; 10]));
         assert_eq!(fetched.sealed(all[0]), Some(&[7; 10][..]));
         assert_eq!((fetched.sealed(all[1]), fetched.sealed(all[2])), (None, None));
         assert_eq!(Fetched { bytes: None, ..fetched }.sealed(all[0]), None);

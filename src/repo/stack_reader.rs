@@ -293,8 +293,18 @@ impl StackReader {
         Some(parts)
     }
 
+    /// Makes of a page of the image what the deltas make of it.
+    pub fn apply(&self, page: PageNo, bytes: &mut [u8]) -> Result<(), Fault> {
+        if self.last.is_some()
+            && let Some(change) = self.change(page)?
+        {
+            change.apply(bytes);
+        }
+        Ok(())
+    }
+
     /// All that the deltas make of a page, as one change; `None` if nothing.
-    fn change(&self, page: PageNo) -> Result<Option<Change>, Fault> {
+    pub fn change(&self, page: PageNo) -> Result<Option<Change>, Fault> {
         let start = self.entries.partition_point(|entry| entry.page < page);
         let mut composed: Option<Change> = None;
         let mut done = 0;
@@ -338,12 +348,8 @@ impl StackReader {
         for (at, page) in fetched.into_iter().flatten() {
             buffer[at * page_bytes..(at + 1) * page_bytes].copy_from_slice(&page);
         }
-        if self.last.is_some() {
-            for (&page, bytes) in pages.iter().zip(buffer.chunks_exact_mut(page_bytes)) {
-                if let Some(change) = self.change(page)? {
-                    change.apply(bytes);
-                }
-            }
+        for (&page, bytes) in pages.iter().zip(buffer.chunks_exact_mut(page_bytes)) {
+            self.apply(page, bytes)?;
         }
         Ok(buffer)
     }

@@ -9,6 +9,7 @@ pub mod record;
 pub mod varint;
 pub mod wal;
 pub mod wal_index;
+pub mod without_wal;
 
 fn be_u32(bytes: &[u8], at: usize) -> Option<u32> {
     bytes.get(at..at + 4).and_then(|b| b.try_into().ok()).map(u32::from_be_bytes)

@@ -17,7 +17,7 @@ const LEVELS: &[&[&str]] = &[
     &["chunk"],
     &["format"],
     &["monitor", "policy"],
-    &["store", "source", "kms"],
+    &["store", "source", "vfs", "kms"],
     &["repo"],
     &["ops"],
     &["serve", "daemon"],

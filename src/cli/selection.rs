@@ -1,0 +1,95 @@
+//! How commands are told which state of which database is meant.
+
+use clap::Args;
+
+use crate::monitor::{Event, Monitor};
+use crate::ops::points::{self, Found, Selector};
+use crate::ops::snapshots::{Snapshot, snapshots};
+use crate::repo::chunk_reader::ChunkReader;
+use crate::repo::index::Index;
+use crate::repo::stack_reader::State;
+use crate::repo::{Fault, Repository, RepositoryError};
+
+use super::error::CliError;
+use super::time;
+
+/// Options that choose a state, beside a snapshot's id.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Selection {
+    /// The newest state that was captured by then: a time, a date, or like "10 minutes ago"
+    #[arg(long, value_name = "TIME", conflicts_with = "commit")]
+    at: Option<String>,
+    /// The state of that number, as `continuum log` lists it
+    #[arg(long, value_name = "N")]
+    commit: Option<u64>,
+    /// The database's name, where the repository holds several
+    #[arg(long)]
+    name: Option<String>,
+}
+
+/// A state, and what reads it.
+pub struct Selected {
+    /// Reads its chunks.
+    pub reader: ChunkReader,
+    /// The name of its database.
+    pub database: String,
+    /// The state.
+    pub state: State,
+}
+
+impl Selection {
+    /// What is asked for, `snapshot` being an id, the beginning of one, or `latest`.
+    pub fn selector(&self, snapshot: Option<&str>, repository: &Repository) -> Result<Selector, CliError> {
+        if snapshot.is_some() && (self.at.is_some() || self.commit.is_some()) {
+            return Err(CliError::usage("a snapshot is named, and --at or --commit".to_owned())
+                .with_hint("name the state in one way only"));
+        }
+        Ok(match (&self.at, self.commit, snapshot.unwrap_or("latest")) {
+            (Some(text), _, _) => {
+                let now = repository.environment().clock.now();
+                Selector::At(time::parse(text, now).map_err(|error| CliError::usage(format!("--at {error}")))?)
+            }
+            (_, Some(commit), _) => Selector::Commit(commit),
+            (_, _, "latest") => Selector::Latest,
+            (_, _, prefix) => Selector::Prefix(prefix.to_ascii_lowercase()),
+        })
+    }
+
+    /// Finds the state that is asked for.
+    pub fn select(
+        &self,
+        snapshot: Option<&str>,
+        repository: &Repository,
+        monitor: &dyn Monitor,
+    ) -> Result<Selected, CliError> {
+        let selector = self.selector(snapshot, repository)?;
+        let name = self.name.as_deref();
+        let found = candidates(repository, name, &selector, monitor)?;
+        // The index after the timelines: it has all that they need, whoever writes meanwhile.
+        let index = Index::load_reporting(repository, monitor).map_err(RepositoryError::from)?;
+        let reader = ChunkReader::new(repository, &index);
+        let Found { database, state } = points::find(&reader, found, &selector, name)?;
+        Ok(Selected { reader, database, state })
+    }
+}
+
+/// The snapshots that a state is looked for in. Damage elsewhere in the timelines is said and does not keep a state from being found by id or number. `latest` and a
+/// time are refused: a state that they mean may be missing.
+fn candidates(
+    repository: &Repository,
+    name: Option<&str>,
+    selector: &Selector,
+    monitor: &dyn Monitor,
+) -> Result<Vec<Snapshot>, CliError> {
+    let (found, mut faults) = snapshots(repository, name)?;
+    if matches!(selector, Selector::Latest | Selector::At(_)) && !faults.is_empty() {
+        let error = CliError::from(RepositoryError::from(faults.remove(0)));
+        return Err(error.with_hint(
+            "the timeline is damaged, so the state that is meant may be missing: choose a snapshot that `continuum snapshots` lists, by its id",
+        ));
+    }
+    for fault in faults.iter().map(Fault::describe) {
+        monitor.event(Event::Notice(fault));
+    }
+    Ok(found)
+}
