@@ -4,6 +4,7 @@ pub mod check;
 pub mod compact;
 pub mod copy;
 pub mod delta;
+pub mod diff;
 pub mod fold;
 mod partial;
 pub mod points;
