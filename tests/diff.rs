@@ -1,7 +1,7 @@
 //! What differs between two states: the answer from changed pages is that of comparing all rows, over random histories of random databases, and for damaged databases it is an
 //! error or an answer.
 //!
-//! `CONTINUUM_DIFF_SEEDS` says how many histories are made (default: 60).
+//! `CONTINUUM_DIFF_SEEDS` says how many histories are made (default: 40).
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 
@@ -116,7 +116,7 @@ fn differences(diff: &Diff<'_>) -> Result<BTreeMap<String, BTreeMap<Keyed, [Opti
 }
 
 fn seeds() -> u64 {
-    std::env::var("CONTINUUM_DIFF_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(60)
+    std::env::var("CONTINUUM_DIFF_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(40)
 }
 
 #[test]

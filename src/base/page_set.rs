@@ -52,6 +52,11 @@ impl PageSet {
         self.ranges.is_empty()
     }
 
+    /// First and last page of each range, ascending.
+    pub fn ranges(&self) -> impl Iterator<Item = (u32, u32)> + '_ {
+        self.ranges.iter().copied()
+    }
+
     /// The pages, ascending.
     pub fn pages(&self) -> impl Iterator<Item = PageNo> + '_ {
         self.ranges.iter().flat_map(|&(first, last)| first..=last).map(PageNo)

@@ -35,6 +35,12 @@ impl Random {
         (0..length).map(|_| *self.pick(&['a', 'B', 'c', 'ü', '\'', ' ', '9', '"'])).collect()
     }
 
+    /// A condition that one of so many rows meets, of tables with columns `a` and `b`.
+    fn chance(&mut self, one_of: u64) -> String {
+        let (x, y, z) = (self.below(97), self.below(97), self.below(97));
+        format!("(length(quote(a)) * {x} + length(quote(b)) * {y} + unicode(quote(a)) + {z}) % {one_of} = 0")
+    }
+
     fn blob(&mut self, most: u64) -> Vec<u8> {
         let length = self.below(most + 1);
         (0..length).map(|_| self.next() as u8).collect()
@@ -144,25 +150,29 @@ impl History {
             7..9 => {
                 let text = self.random.text(30);
                 let one_of = 1 + self.random.below(200);
+                let chance = self.random.chance(one_of);
                 let value = text.replace('\'', "''");
-                self.execute(&format!("UPDATE OR IGNORE {quoted} SET b = '{value}' || abs(random() % 1000) WHERE abs(random()) % {one_of} = 0").replace(
-                    "SET b = '", if table == "strict" { "SET a = '" } else { "SET b = '" }));
+                self.execute(
+                    &format!("UPDATE OR IGNORE {quoted} SET b = '{value}' || (length(a) % 10) WHERE {chance}")
+                        .replace("SET b = '", if table == "strict" { "SET a = '" } else { "SET b = '" }),
+                );
             }
             9..11 => {
                 let one_of = 1 + self.random.below(300);
-                self.execute(&format!("DELETE FROM {quoted} WHERE abs(random()) % {one_of} = 0"));
+                let chance = self.random.chance(one_of);
+                self.execute(&format!("DELETE FROM {quoted} WHERE {chance}"));
             }
             11 => {
                 let (one_of, up) = (1 + self.random.below(100), self.random.below(2));
+                let chance = self.random.chance(one_of);
                 self.execute(&format!(
-                    "UPDATE OR IGNORE {quoted} SET a = {}(a) WHERE typeof(a) = 'text' AND abs(random()) % {one_of} = 0",
+                    "UPDATE OR IGNORE {quoted} SET a = {}(a) WHERE typeof(a) = 'text' AND {chance}",
                     ["upper", "lower"][up as usize]
                 ));
             }
             12 if table == "item" || table == "strict" => {
-                self.execute(&format!(
-                    "UPDATE OR IGNORE {quoted} SET id = id + abs(random()) % 50 WHERE abs(random()) % 40 = 0"
-                ));
+                let chance = self.random.chance(40);
+                self.execute(&format!("UPDATE OR IGNORE {quoted} SET id = id + length(a) % 50 WHERE {chance}"));
             }
             13 => self.execute("ANALYZE"),
             14 => self.change_schema(),
@@ -258,6 +268,7 @@ impl History {
             return;
         }
         let one_of = 1 + self.random.below(60);
+        let chance = self.random.chance(one_of);
         let one = if self.random.below(2) == 0 { " LIMIT 1" } else { "" };
         let key = match table {
             "keyed" | "wide" => "a",
@@ -265,9 +276,8 @@ impl History {
             "rowid" => "_rowid_",
             _ => "rowid",
         };
-        let sql = format!(
-            "SELECT {key}, b FROM {quoted} WHERE typeof(b) = 'blob' AND length(b) > 500 AND abs(random()) % {one_of} = 0{one}"
-        );
+        let sql =
+            format!("SELECT {key}, b FROM {quoted} WHERE typeof(b) = 'blob' AND length(b) > 500 AND {chance}{one}");
         let mut statement = self.connection.prepare(&sql).unwrap();
         let rows =
             statement.query_map([], |row| Ok((row.get::<_, rusqlite::types::Value>(0)?, row.get::<_, Vec<u8>>(1)?)));

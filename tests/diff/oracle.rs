@@ -113,7 +113,14 @@ pub fn assert_same(told: &Differences, is: &Differences, what: &str) {
         let empty = BTreeMap::new();
         let found = told.get(table).unwrap_or(&empty);
         for (key, expected) in rows {
-            assert_eq!(found.get(key), Some(expected), "{what}: the row {key:?} of {table}");
+            let shown = |rows| format!("{rows:?}").chars().take(300).collect::<String>();
+            let found = found.get(key);
+            assert!(
+                found == Some(expected),
+                "{what}: the row {key:?} of {table}: {} told for {}",
+                shown(found),
+                shown(Some(expected))
+            );
         }
     }
     for (table, rows) in told {

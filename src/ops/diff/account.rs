@@ -25,6 +25,8 @@ pub struct Tree {
     pub is_table: bool,
     /// The walk.
     pub walk: Walk,
+    /// Interior pages that hold rows and are dirty.
+    pub dirty_interiors: Vec<PageNo>,
 }
 
 /// One state.
@@ -174,10 +176,7 @@ fn explain(side: &Side<'_>, indexes: &[PageNo], open: &mut HashSet<PageNo>) -> R
     })?;
     let mut pages: Vec<PageNo> = Vec::new();
     for tree in side.trees.iter().flatten() {
-        pages.extend(tree.walk.dirty().iter().map(|leaf| leaf.page));
-        if !tree.is_table {
-            pages.extend(tree.walk.interiors());
-        }
+        pages.extend(tree.walk.dirty().iter().map(|leaf| leaf.page).chain(tree.dirty_interiors.iter().copied()));
     }
     for_each_page(side.ground.pages, &pages, |at, bytes| chains_of(side.ground, pages[at], bytes, &mut chains))?;
     let mut steps = 0;

@@ -295,6 +295,10 @@ impl<'a> Diff<'a> {
                 && a.is_table == b.is_table
             {
                 a.walk.compare(grounds[0], &mut b.walk, grounds[1], a.is_table)?;
+                if !a.is_table {
+                    a.dirty_interiors = a.walk.dirty_interiors(grounds[0], &b.walk);
+                    b.dirty_interiors = b.walk.dirty_interiors(grounds[1], &a.walk);
+                }
             }
         }
         let [a, b] = sides;
@@ -326,7 +330,7 @@ impl<'a> Diff<'a> {
                     continue;
                 };
                 let Some(walk) = Walk::through(self.ground(at), root, is_table)? else { return Ok(None) };
-                side.push(Some(Tree { is_table, walk }));
+                side.push(Some(Tree { is_table, walk, dirty_interiors: Vec::new() }));
             }
         }
         Ok(Some(sides))
@@ -405,11 +409,11 @@ fn narrow_rows(
         let dirty = a.walk.dirty().iter().chain(b.walk.dirty()).copied().chain(owners);
         return Some(Rows::Ranges(merged(dirty.map(|place| (place.first, place.last)).collect())));
     }
-    let keys = |tree: &Tree, ground: Ground<'_>, other: &Tree| {
+    let keys = |tree: &Tree| {
         let leaves = tree.walk.dirty().iter().map(|leaf| leaf.page);
-        leaves.chain(tree.walk.dirty_interiors(ground, &other.walk)).collect::<Vec<PageNo>>()
+        leaves.chain(tree.dirty_interiors.iter().copied()).collect::<Vec<PageNo>>()
     };
-    let (mut pages_a, pages_b) = (keys(a, grounds[0], b), keys(b, grounds[1], a));
+    let (mut pages_a, pages_b) = (keys(a), keys(b));
     // Their leaves did not change: what they hold stands in both.
     pages_a.extend(owners.map(|place| place.page).filter(|page| !grounds[0].changed.contains(*page)));
     Some(Rows::Keys([pages_a, pages_b]))
