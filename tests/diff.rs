@@ -19,13 +19,14 @@ use continuum::base::page::{PageCount, PageNo, PageReader, PageSize};
 use continuum::base::page_set::PageSet;
 use continuum::monitor::Silent;
 use continuum::ops::diff::rows::RowChange;
-use continuum::ops::diff::{Diff, DiffError, State, diff};
+use continuum::ops::diff::{Diff, DiffError, State, diff, script};
 use continuum::ops::query::{Database, Limits};
 use continuum::sqlite::header::DatabaseHeader;
 use continuum::sqlite::record::Value;
 use continuum::sqlite::without_wal::WithoutWal;
 use histories::History;
 use oracle::Keyed;
+use rusqlite::Connection;
 use tempfile::TempDir;
 
 /// A database file in memory.
@@ -173,4 +174,43 @@ fn damaged_databases_give_an_error_or_an_answer() {
         }
     }
     assert!(answers.iter().all(|&count| count > 0), "errors and answers: {answers:?}");
+}
+
+/// The script, run on the first state, gives the second: its schema and all its rows, but for what it says that it leaves out.
+#[test]
+fn the_script_leads_from_one_state_to_the_other() {
+    let mut whole = 0;
+    for seed in 0..seeds() {
+        let folder = TempDir::new().unwrap();
+        let mut history = History::begin(seed + 1000, &folder.path().join("a.db"));
+        for step in 0..3 {
+            let before = history.image();
+            history.go_on();
+            let what = format!("seed {seed}, step {step}: {:?}", history.done());
+            let (a, b) = (Opened::new(before.clone()), Opened::new(history.image()));
+            let changed = changed_pages(&a.pages, &b.pages);
+            let diff = diff(a.state(), b.state(), changed.as_ref()).unwrap();
+            let mut sql = String::new();
+            let notices = script::write(&diff, None, &mut |text| {
+                sql += text;
+                Ok(())
+            });
+            let notices = notices.unwrap();
+            let target = folder.path().join("target.db");
+            std::fs::write(&target, before).unwrap();
+            let target = Connection::open(&target).unwrap();
+            let done = target.execute_batch(&sql);
+            done.unwrap_or_else(|error| panic!("{what}: {error}\n{}", sql.chars().take(3000).collect::<String>()));
+            if notices.is_empty() {
+                whole += 1;
+                assert_eq!(oracle::schema(&target), oracle::schema(b.database.connection()), "{what}");
+            }
+            let mut left = oracle::differences(&target, b.database.connection());
+            left.retain(|table, _| notices.is_empty() || !table.starts_with("words"));
+            let left: Vec<String> =
+                left.into_iter().map(|(table, rows)| format!("{table}: {} rows", rows.len())).collect();
+            assert!(left.is_empty(), "{what}: {left:?}");
+        }
+    }
+    assert!(whole > seeds(), "only {whole} scripts were whole");
 }

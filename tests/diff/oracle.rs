@@ -130,3 +130,11 @@ pub fn assert_same(told: &Differences, is: &Differences, what: &str) {
         }
     }
 }
+
+/// What there is, but for what SQLite keeps for itself.
+pub fn schema(connection: &Connection) -> Vec<(String, String, Option<String>)> {
+    let sql = "SELECT type, name, sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY 1, 2";
+    let mut statement = connection.prepare(sql).unwrap();
+    let objects = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).unwrap();
+    objects.map(Result::unwrap).collect()
+}

@@ -17,6 +17,7 @@ pub mod account;
 pub mod pages;
 pub mod rows;
 pub mod schema;
+pub mod script;
 
 pub mod tree;
 pub mod value;

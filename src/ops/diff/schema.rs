@@ -92,7 +92,7 @@ impl Schema {
     /// Reads it.
     pub fn read(connection: &Connection) -> Result<Self, DiffError> {
         let mut schema = Self::default();
-        let kinds = table_kinds(connection)?;
+        let kinds = table_kinds(connection, None)?;
         let mut statement = connection.prepare("SELECT type, name, tbl_name, rootpage, sql FROM sqlite_schema")?;
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
@@ -139,18 +139,34 @@ struct TableKind {
     without_rowid: bool,
 }
 
-fn table_kinds(connection: &Connection) -> Result<HashMap<String, TableKind>, DiffError> {
-    let mut statement =
-        connection.prepare("SELECT lower(name), type, wr FROM pragma_table_list WHERE schema = 'main'")?;
-    let kinds = statement.query_map([], |row| {
+impl Table {
+    /// The table of that name, if there is one.
+    pub fn find(connection: &Connection, name: &str) -> rusqlite::Result<Option<Self>> {
+        let mut statement = connection.prepare(
+            "SELECT type, name, tbl_name, sql FROM sqlite_schema WHERE type = 'table' AND lower(name) = lower(?1)",
+        )?;
+        let mut rows = statement.query([name])?;
+        let Some(row) = rows.next()? else { return Ok(None) };
+        let object = Object { kind: row.get(0)?, name: row.get(1)?, table: row.get(2)?, sql: row.get(3)? };
+        let kind = table_kinds(connection, Some(&object.name))?.into_values().next();
+        table(connection, &object, PageNo(1), kind.as_ref()).map(Some)
+    }
+}
+
+/// Of all tables, or of one.
+fn table_kinds(connection: &Connection, name: Option<&str>) -> rusqlite::Result<HashMap<String, TableKind>> {
+    let from = if name.is_some() { "pragma_table_list(?1)" } else { "pragma_table_list" };
+    let sql = format!("SELECT lower(name), type, wr FROM {from} WHERE schema = 'main'");
+    let mut statement = connection.prepare(&sql)?;
+    let kinds = statement.query_map(rusqlite::params_from_iter(name), |row| {
         let kind: String = row.get(1)?;
         let (is_virtual, is_shadow) = (kind == "virtual", kind == "shadow");
         Ok((row.get(0)?, TableKind { is_virtual, is_shadow, without_rowid: row.get(2)? }))
     })?;
-    Ok(kinds.collect::<Result<_, _>>()?)
+    kinds.collect()
 }
 
-fn table(connection: &Connection, object: &Object, root: PageNo, kind: Option<&TableKind>) -> Result<Table, DiffError> {
+fn table(connection: &Connection, object: &Object, root: PageNo, kind: Option<&TableKind>) -> rusqlite::Result<Table> {
     let storage = match kind {
         Some(TableKind { is_virtual: true, .. }) => Storage::Virtual,
         None if root.0 == 0 => Storage::Virtual,
@@ -176,7 +192,7 @@ fn table(connection: &Connection, object: &Object, root: PageNo, kind: Option<&T
     Ok(table)
 }
 
-fn read_columns(connection: &Connection, table: &mut Table) -> Result<(), DiffError> {
+fn read_columns(connection: &Connection, table: &mut Table) -> rusqlite::Result<()> {
     let mut statement =
         connection.prepare("SELECT name, type, dflt_value, pk, hidden FROM pragma_table_xinfo(?1, 'main')")?;
     let mut rows = statement.query([&table.name])?;
@@ -214,7 +230,7 @@ fn read_columns(connection: &Connection, table: &mut Table) -> Result<(), DiffEr
 }
 
 /// What the indexes say; whether one of them is the primary key's.
-fn read_indexes(connection: &Connection, table: &mut Table) -> Result<bool, DiffError> {
+fn read_indexes(connection: &Connection, table: &mut Table) -> rusqlite::Result<bool> {
     let mut statement = connection.prepare("SELECT name, origin, \"unique\" FROM pragma_index_list(?1, 'main')")?;
     let indexes = statement.query_map([&table.name], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
     let indexes: Vec<(String, String, bool)> = indexes.collect::<Result<_, _>>()?;
