@@ -52,9 +52,9 @@ from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
 # Object types and the contexts of their subkeys.
-CONFIG, SLOT, PACK, FOOTER, INDEX, TIMELINE, CHUNK, JOURNAL = range(1, 9)
+CONFIG, SLOT, PACK, FOOTER, INDEX, TIMELINE, CHUNK, JOURNAL, VERIFICATION = range(1, 10)
 CONTEXT = "continuum 2026-11-24 {} v1"
-SUBKEY_USE = {FOOTER: "pack footer", INDEX: "index", TIMELINE: "timeline", JOURNAL: "journal"}
+SUBKEY_USE = {FOOTER: "pack footer", INDEX: "index", TIMELINE: "timeline", JOURNAL: "journal", VERIFICATION: "verification"}
 CIPHERS = {1: AESGCM, 2: ChaCha20Poly1305}
 ZERO_NONCE = bytes(12)
 
@@ -301,6 +301,21 @@ PART = mapping(
     database=DATABASE, base=identity, first_commit=integer(low=1), last_commit=uint, segment=blob()
 )
 JOURNAL_SCHEMA = mapping(parts=array(PART))
+CHECK = mapping(
+    kind=one_of("hashes", "schema", "data", "integrity", "restore"),
+    outcome=one_of("passed", "failed", "skipped"),
+    detail=text(high=4096),
+)
+RECORD = mapping(
+    database=DATABASE,
+    snapshot=identity,
+    root=identity,
+    checks=array(CHECK, 1, 16),
+    optional={"sha256": identity, "restore_micros": uint},
+)
+VERIFICATION_SCHEMA = mapping(
+    recorded=time, host=text(high=4096), tool=text(high=4096), records=array(RECORD, 1, 4096)
+)
 
 
 # --- Objects: header, checksum, encryption ---------------------------------------------------------------
@@ -639,6 +654,9 @@ class Keys:
         for part in parts:
             ensure(part["first_commit"] <= part["last_commit"], "malformed", "commits of a journal part out of order")
         return parts
+
+    def verification(self, data):
+        return decode_cbor(self.unseal(data, VERIFICATION, b""), VERIFICATION_SCHEMA, "verification")
 
     def open_data_key(self, head):
         """HPKE base mode, single shot; the encapsulated key stands before the ciphertext."""
@@ -1092,6 +1110,7 @@ def vector_derived(vector):
         "index_key": keys.subkey("index"),
         "timeline_key": keys.subkey("timeline"),
         "journal_key": keys.subkey("journal"),
+        "verification_key": keys.subkey("verification"),
         "public_key": public_key.public_bytes_raw(),
         "gear_blake3": blake3(gear).digest(),
     }
@@ -1189,6 +1208,10 @@ def vector_journal(vector):
     return {"parts": parts}
 
 
+def vector_verification(vector):
+    return vector_keys(vector).verification(bytes.fromhex(vector["object"]))
+
+
 VECTORS = {
     "padme": vector_padme,
     "keys": vector_derived,
@@ -1203,6 +1226,7 @@ VECTORS = {
     "timeline": vector_timeline,
     "delta": vector_delta,
     "journal": vector_journal,
+    "verification": vector_verification,
 }
 
 

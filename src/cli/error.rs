@@ -13,6 +13,7 @@ use crate::ops::query::QueryError;
 use crate::ops::restore::RestoreError;
 use crate::ops::snapshot::SnapshotError;
 use crate::ops::snapshots::SelectError;
+use crate::ops::verify::VerifyError;
 use crate::repo::{Fault, RepositoryError};
 use crate::source::SourceError;
 use crate::sqlite::header::HeaderError;
@@ -311,6 +312,18 @@ fn select_hint(error: &SelectError) -> &'static str {
         SelectError::Ambiguous { .. } => "give more digits of the id",
         SelectError::NoCommit { .. } | SelectError::NothingBefore { .. } => "`continuum log` lists all restore points",
         SelectError::None(_) | SelectError::NoMatch(_) => "`continuum snapshots` lists what is there",
+    }
+}
+
+impl From<VerifyError> for CliError {
+    fn from(error: VerifyError) -> Self {
+        match error {
+            VerifyError::Repository(error) => error.into(),
+            VerifyError::Scratch(_) | VerifyError::Folder { .. } => {
+                let hint = Some("--scratch names a folder with room for the whole database".to_owned());
+                Self { error: error.into(), code: FAILED, hint }
+            }
+        }
     }
 }
 

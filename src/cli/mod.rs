@@ -28,6 +28,7 @@ mod store;
 mod sync;
 mod time;
 mod units;
+mod verify;
 mod version;
 mod watch;
 
@@ -144,6 +145,8 @@ enum Command {
     Compact(compact::CompactArguments),
     /// Copy snapshots to another repository, under its keys
     Copy(copy::CopyArguments),
+    /// Verify that snapshots can be relied on, and keep the result
+    Verify(verify::VerifyArguments),
     /// Look for damage, loss and manipulation
     Check(check::CheckArguments),
     /// Count what the repository holds
@@ -232,6 +235,7 @@ fn dispatch(session: &Session, command: Command, listed: &[ListedDatabase]) -> R
         Command::Query(arguments) => query::run(session, &arguments),
         Command::Compact(arguments) => compact::run(session, &arguments),
         Command::Copy(arguments) => copy::run(session, arguments),
+        Command::Verify(arguments) => verify::run(session, &arguments),
         Command::Check(arguments) => check::run(session, arguments),
         Command::Stats => stats::run(session),
         Command::Sync(arguments) => sync::run(session, &arguments),

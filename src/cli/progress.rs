@@ -66,6 +66,7 @@ fn title(phase: Phase) -> &'static str {
         Phase::Prove => "proving",
         Phase::Copy => "copying",
         Phase::CheckData => "checking data",
+        Phase::Verify => "verifying",
         Phase::Compare => "comparing",
     }
 }

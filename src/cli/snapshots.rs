@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use crate::ops::snapshots::{Snapshot, snapshots};
 use crate::repo::Fault;
+use crate::repo::verifications::{self, Verifications, Verified};
 
 use super::error::{CliError, DAMAGE, DONE};
 use super::session::Session;
@@ -25,14 +26,17 @@ pub struct SnapshotsArguments {
 /// Lists snapshots. Damaged timeline entries are named, and make the command end with 3.
 pub fn run(session: &Session, arguments: SnapshotsArguments) -> Result<u8, CliError> {
     let repository = session.open()?;
-    let (mut found, faults) = snapshots(&repository, arguments.name.as_deref())?;
+    let (mut found, mut faults) = snapshots(&repository, arguments.name.as_deref())?;
+    let (verified, wrong) = verifications::load(&repository)?;
+    faults.extend(wrong);
     found.retain(|snapshot| arguments.tag.as_ref().is_none_or(|tag| snapshot.manifest.tags.contains(tag)));
     if session.json() {
         let faults: Vec<String> = faults.iter().map(Fault::describe).collect();
-        let list: Vec<Value> = found.iter().map(document).collect();
+        let list: Vec<Value> =
+            found.iter().map(|snapshot| document(snapshot, verified.of(snapshot.id, &snapshot.manifest))).collect();
         session.print_json("continuum.snapshots/1", json!({ "snapshots": list, "faults": faults }));
     } else {
-        output::print(&describe(&found));
+        output::print(&describe(&found, &verified));
         report_faults(&faults);
     }
     Ok(if faults.is_empty() { DONE } else { DAMAGE })
@@ -45,7 +49,7 @@ pub fn report_faults(faults: &[Fault]) {
     }
 }
 
-fn describe(found: &[Snapshot]) -> String {
+fn describe(found: &[Snapshot], verified: &Verifications) -> String {
     if found.is_empty() {
         return "no snapshots\n".to_owned();
     }
@@ -59,15 +63,27 @@ fn describe(found: &[Snapshot]) -> String {
             output::bytes(manifest.image_bytes()),
             output::bytes(manifest.added),
             manifest.host.clone(),
+            verified.of(snapshot.id, &snapshot.manifest).map(describe_verified).unwrap_or_default(),
             manifest.tags.join(", "),
         ]
     };
     let rows: Vec<Vec<String>> = found.iter().map(row).collect();
-    let header = ["id", "database", "captured", "strategy", "size", "added", "host", "tags"];
+    let header = ["id", "database", "captured", "strategy", "size", "added", "host", "verified", "tags"];
     output::table(&header, &rows, &[4, 5])
 }
 
-fn document(snapshot: &Snapshot) -> Value {
+/// When and how a snapshot was proved.
+fn describe_verified(verified: &Verified) -> String {
+    let Verified { recorded, record } = verified;
+    let when = time::local(*recorded);
+    match (record.is_passed(), record.restore_micros) {
+        (false, _) => format!("FAILED {when}"),
+        (true, Some(_)) => format!("{when} restored"),
+        (true, None) => when,
+    }
+}
+
+fn document(snapshot: &Snapshot, verified: Option<&Verified>) -> Value {
     let manifest = &snapshot.manifest;
     json!({
         "id": snapshot.id.to_string(),
@@ -85,5 +101,10 @@ fn document(snapshot: &Snapshot) -> Value {
         "image_bytes": manifest.image_bytes(),
         "blake3": manifest.root.to_string(),
         "added_bytes": manifest.added,
+        "verified": verified.map(|Verified { recorded, record }| {
+            let mut document = super::verify::document(record);
+            document["recorded"] = time::utc(*recorded).into();
+            document
+        }),
     })
 }

@@ -55,6 +55,8 @@ pub struct Keyring {
     pub timeline: SecretKey,
     /// Seals journals.
     pub journal: SecretKey,
+    /// Seals verifications.
+    pub verification: SecretKey,
 }
 
 impl Keyring {
@@ -70,6 +72,7 @@ impl Keyring {
             index: root.subkey("index"),
             timeline: root.subkey("timeline"),
             journal: root.subkey("journal"),
+            verification: root.subkey("verification"),
             root,
         }
     }
@@ -122,8 +125,16 @@ mod tests {
     #[test]
     fn every_purpose_has_its_own_key() {
         let keys = Keyring::new(SecretKey::from_bytes([1; 32]));
-        let all =
-            [&keys.config, &keys.chunk_id, &keys.database_id, &keys.footer, &keys.index, &keys.timeline, &keys.journal];
+        let all = [
+            &keys.config,
+            &keys.chunk_id,
+            &keys.database_id,
+            &keys.footer,
+            &keys.index,
+            &keys.timeline,
+            &keys.journal,
+            &keys.verification,
+        ];
         for (i, a) in all.iter().enumerate() {
             for b in &all[..i] {
                 assert_ne!(a.expose(), b.expose());

@@ -19,6 +19,7 @@ pub mod pack;
 pub mod position;
 pub mod timeline;
 pub mod varint;
+pub mod verification;
 
 use crate::chunk::codec::DecodeError;
 use crate::crypto::NotAuthentic;

@@ -28,6 +28,8 @@ pub enum Folder {
     Journals,
     /// One writer's journal.
     Journal(WriterId),
+    /// Verifications.
+    Verifications,
     /// What is left of finding out what the store can do.
     Probes,
 }
@@ -52,6 +54,11 @@ impl ObjectName {
     /// An index segment.
     pub fn index(hash: ObjectHash) -> Self {
         Self(format!("index/{hash}"))
+    }
+
+    /// A verification.
+    pub fn verification(hash: ObjectHash) -> Self {
+        Self(format!("verifications/{hash}"))
     }
 
     /// An entry of a timeline.
@@ -90,10 +97,10 @@ impl ObjectName {
         &self.0
     }
 
-    /// The hash that names a pack or an index segment.
+    /// The hash that names a pack, an index segment or a verification.
     pub fn hash(&self) -> Option<ObjectHash> {
         let hash: ObjectHash = self.last().parse().ok()?;
-        (*self == Self::pack(hash) || *self == Self::index(hash)).then_some(hash)
+        [Self::pack(hash), Self::index(hash), Self::verification(hash)].contains(self).then_some(hash)
     }
 
     /// Whether it is that of a pack.
@@ -143,6 +150,7 @@ impl Folder {
             Self::Timeline(database) => format!("timelines/{database}/"),
             Self::Journals => "journal/".into(),
             Self::Journal(writer) => format!("journal/{writer}/"),
+            Self::Verifications => "verifications/".into(),
             Self::Probes => "probe/".into(),
         }
     }
@@ -166,6 +174,7 @@ mod tests {
         assert_eq!(ObjectName::pack(hash).hash(), Some(hash));
         assert!(ObjectName::pack(hash).as_str().starts_with("packs/ab/abab"));
         assert_eq!(ObjectName::index(hash).hash(), Some(hash));
+        assert_eq!(ObjectName::verification(hash).hash(), Some(hash));
         assert_eq!(ObjectName::key_slot(SlotId([1; 8])).slot(), Some(SlotId([1; 8])));
         let entry = ObjectName::timeline_entry(DatabaseId([2; 16]), 77);
         assert_eq!(entry.timeline(), Some((DatabaseId([2; 16]), 77)));

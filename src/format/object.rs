@@ -45,6 +45,8 @@ pub enum ObjectType {
     Chunk = 7,
     /// `journal/<writer>/<sequence>`.
     Journal = 8,
+    /// `verifications/<name>`.
+    Verification = 9,
 }
 
 /// What every sealed byte of a repository is bound to.

@@ -22,6 +22,8 @@ pub enum Phase {
     Copy,
     /// Packs are read and their chunks opened.
     CheckData,
+    /// Pages are read and hashed.
+    Verify,
     /// Destinations are compared.
     Compare,
 }

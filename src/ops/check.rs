@@ -17,7 +17,7 @@ use crate::repo::copies::read_whole;
 use crate::repo::image_reader::pieces;
 use crate::repo::index::Index;
 use crate::repo::stack_reader::delta_parts;
-use crate::repo::{Fault, Repository, RepositoryError, key_slots};
+use crate::repo::{Fault, Repository, RepositoryError, key_slots, verifications};
 use crate::store::Listed;
 
 use super::snapshots::{Snapshot, snapshots};
@@ -61,6 +61,8 @@ pub fn check(
     report.faults.extend(found);
     report.chunk_count = index.len();
     let packs = check_packs(repository, &index, &mut report)?;
+    report.faults.extend(faults);
+    let (_, faults) = verifications::load(repository)?;
     report.faults.extend(faults);
     check_snapshots(repository, &index, &snapshots, &mut report);
     if options.read_data {

@@ -19,3 +19,4 @@ pub mod stats;
 pub mod sync;
 pub mod timeline_walk;
 pub mod when;
+pub mod verify;

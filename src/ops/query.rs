@@ -153,7 +153,8 @@ impl Database {
         P::Error: std::error::Error + Send + Sync + 'static,
     {
         let view = View::new(pages).map_err(|error| QueryError::Sqlite(error.to_string()))?;
-        let connection = view.connect().map_err(|error| QueryError::Sqlite(error.to_string()))?;
+        let connection =
+            view.connect().map_err(|error| unread(&view).unwrap_or(QueryError::Sqlite(message(&error))))?;
         let deadline = Arc::new(AtomicU64::new(u64::MAX));
         let mut database = Self { connection, view, limits, timer, deadline, monitor };
         database.guard().map_err(|error| database.explain(&error))?;
@@ -201,7 +202,7 @@ impl Database {
     }
 
     fn step(&self, statement: &mut Statement<'_>, rows: &mut dyn Rows) -> Result<(), QueryError> {
-        let columns: Vec<String> = statement.column_names().into_iter().map(str::to_owned).collect();
+        let columns: Vec<String> = statement.column_names().map(str::to_owned).collect();
         if columns.is_empty() {
             return Ok(());
         }
@@ -226,11 +227,8 @@ impl Database {
 
     /// What an error of SQLite means.
     pub fn explain(&self, error: &rusqlite::Error) -> QueryError {
-        if let Some(failure) = self.view.failure() {
-            return match failure.downcast::<RepositoryError>() {
-                Ok(error) => QueryError::Repository(*error),
-                Err(other) => QueryError::Sqlite(other.to_string()),
-            };
+        if let Some(unread) = unread(&self.view) {
+            return unread;
         }
         match error.sqlite_error_code() {
             Some(ErrorCode::OperationInterrupted) if self.monitor.is_cancelled() => Cancelled.into(),
@@ -239,6 +237,14 @@ impl Database {
             _ => QueryError::Sqlite(message(error)),
         }
     }
+}
+
+/// Why a page could not be read, if that is what happened.
+fn unread(view: &View) -> Option<QueryError> {
+    Some(match view.failure()?.downcast::<RepositoryError>() {
+        Ok(error) => QueryError::Repository(*error),
+        Err(other) => QueryError::Sqlite(other.to_string()),
+    })
 }
 
 /// SQLite's words, without what the library adds.

@@ -31,6 +31,7 @@ pub mod page_scan;
 pub mod stack_reader;
 pub mod timeline;
 pub mod unlisted_packs;
+pub mod verifications;
 
 use std::sync::Arc;
 

@@ -20,6 +20,7 @@ use continuum::format::manifest::{LayerKind, Manifest};
 use continuum::format::object::{self, ObjectType, SealContext};
 use continuum::format::pack::PackReader;
 use continuum::format::timeline::{Event, TimelineEntry};
+use continuum::format::verification::{Check, Record as VerifiedRecord, Verification};
 use serde_json::{Value, json};
 
 /// Runs one vector.
@@ -45,6 +46,7 @@ fn format(subject: &str, vector: &Value) -> Result<Value, FormatError> {
         "timeline" => timeline(vector),
         "delta" => delta(vector),
         "journal" => journal(vector),
+        "verification" => verification(vector),
         _ => panic!("unknown subject {subject}"),
     }
 }
@@ -70,6 +72,7 @@ fn keys(vector: &Value) -> Value {
         "index_key": to_hex(keys.index.expose()),
         "timeline_key": to_hex(keys.timeline.expose()),
         "journal_key": to_hex(keys.journal.expose()),
+        "verification_key": to_hex(keys.verification.expose()),
         "public_key": to_hex(&keys.public().to_bytes()),
         "gear_blake3": blake3(&gear),
     })
@@ -249,6 +252,32 @@ fn journal(vector: &Value) -> Result<Value, FormatError> {
         }));
     }
     Ok(json!({ "parts": parts }))
+}
+
+fn verification(vector: &Value) -> Result<Value, FormatError> {
+    let verification = Verification::open(&hex(vector, "object"), &context(vector), &keyring(vector).verification)?;
+    let check = |check: &Check| json!({ "kind": check.kind.to_string(), "outcome": check.outcome.to_string(), "detail": check.detail });
+    let record = |record: &VerifiedRecord| {
+        let mut decoded = json!({
+            "database": record.database,
+            "snapshot": record.snapshot.to_string(),
+            "root": record.root.to_string(),
+            "checks": record.checks.iter().map(check).collect::<Vec<_>>(),
+        });
+        if let Some(sha256) = &record.sha256 {
+            decoded["sha256"] = to_hex(&sha256[..]).into();
+        }
+        if let Some(micros) = record.restore_micros {
+            decoded["restore_micros"] = micros.into();
+        }
+        decoded
+    };
+    Ok(json!({
+        "recorded": verification.recorded.0,
+        "host": verification.host,
+        "tool": verification.tool,
+        "records": verification.records.iter().map(record).collect::<Vec<_>>(),
+    }))
 }
 
 /// Steps with what their records make of pages that hold the vector's pattern below.

@@ -29,7 +29,8 @@ use crate::store::{Listed, Store, StoreError};
 use comparison::{Comparison, Form, Looked};
 
 /// The order in which objects are copied.
-const FOLDERS: [Folder; 5] = [Folder::Keys, Folder::Packs, Folder::Index, Folder::Timelines, Folder::Journals];
+const FOLDERS: [Folder; 6] =
+    [Folder::Keys, Folder::Packs, Folder::Index, Folder::Timelines, Folder::Journals, Folder::Verifications];
 
 /// Objects that are read and written at a time: each takes its bytes in memory.
 const CONCURRENCY: usize = 4;

@@ -1,4 +1,4 @@
-//! Keeps index segments and timeline entries of a remote store on this machine.
+//! Keeps index segments, verifications and timeline entries of a remote store on this machine.
 //!
 //! # What holds
 //! * Objects are immutable, so a copy never becomes stale; but the store may have lost, or have been given, another one. So of each timeline the newest
@@ -99,7 +99,7 @@ impl Cache {
 
 /// Whether objects of that kind are kept.
 fn is_kept(name: &ObjectName) -> bool {
-    name.timeline().is_some() || name.hash().is_some_and(|hash| *name == ObjectName::index(hash))
+    name.timeline().is_some() || name.hash().is_some_and(|hash| *name != ObjectName::pack(hash))
 }
 
 impl Store for Cache {

@@ -411,7 +411,10 @@ impl Shared {
     /// Compares what the destinations list.
     fn note_listed(&self, folder: Folder, listed: &[(usize, Vec<Listed>)]) {
         // Others may be deleted between one destination and the next.
-        if !matches!(folder, Folder::Packs | Folder::Index | Folder::Timelines | Folder::Timeline(_)) {
+        if !matches!(
+            folder,
+            Folder::Packs | Folder::Index | Folder::Timelines | Folder::Timeline(_) | Folder::Verifications
+        ) {
             return;
         }
         let mut holders: BTreeMap<&ObjectName, Vec<usize>> = BTreeMap::new();

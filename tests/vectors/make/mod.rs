@@ -5,6 +5,7 @@ mod deltas;
 mod plain_objects;
 mod sealed_objects;
 mod snapshots;
+mod verifications;
 
 use ciborium::Value as Cbor;
 use continuum::base::entropy::{Entropy, SeededEntropy};
@@ -38,6 +39,7 @@ pub fn vectors(subject: &str) -> Vec<Value> {
         "timeline" => snapshots::timeline(),
         "delta" => deltas::delta(),
         "journal" => deltas::journal(),
+        "verification" => verifications::verification(),
         _ => panic!("unknown subject {subject}"),
     }
 }
@@ -66,6 +68,7 @@ fn about(subject: &str) -> &'static str {
             "delta.md: a decoded delta segment; each record with the hash of the page that it makes of a page that holds \
              the bytes of `below`, repeated, or zeros if its number is above the step's `low_page_count`"
         }
+        "verification" => "verification.md: a verification; suite and epoch are those of the config",
         _ => {
             "journal.md: a journal object under the name of its writer and sequence, its segments decoded as in the \
              vectors of delta; suite and epoch are those of the config"

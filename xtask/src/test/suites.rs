@@ -28,6 +28,8 @@ pub const ALL: &[Suite] = &[
     POINTS,
     COMMANDS,
     RACES,
+    QUERY,
+    VERIFY,
     // These look into the repository's folder.
     Suite {
         binary: "kill",
@@ -61,6 +63,8 @@ pub const SOME: &[Suite] = &[
     POINTS,
     COMMANDS,
     RACES,
+    QUERY,
+    VERIFY,
 ];
 
 /// A repository on several destinations at once: needs services of two kinds, and kills servers of its own beside them. Ignored wherever else tests are run.
@@ -78,6 +82,13 @@ const COMMANDS: Suite = Suite {
     only: &[],
     without: &["failures_are_json_too", "the_demo_runs", "completions_versions_and_help"],
 };
+
+/// Some open the store themselves, one damages a pack.
+const QUERY: Suite = Suite { binary: "query", only: &["program::"], without: &["a_damaged_pack"] };
+
+/// These damage objects.
+const VERIFY: Suite =
+    Suite { binary: "verify", only: &[], without: &["damage_in_the_repository", "records_cannot_be_altered"] };
 
 /// Of those who make a repository in one place at once, one wins: here the server decides.
 const RACES: Suite =

@@ -1,0 +1,81 @@
+//! What earlier verifications found.
+
+use std::collections::HashMap;
+
+use crate::base::clock::UnixMicros;
+use crate::base::id::ObjectHash;
+use crate::format::manifest::Manifest;
+use crate::format::name::{Folder, ObjectName};
+use crate::format::object::MAX_SEALED_BYTES;
+use crate::format::verification::{Record, Verification};
+use crate::store::StoreError;
+use crate::store::lane::concurrently;
+
+use super::copies::read_whole;
+use super::{Fault, Repository, RepositoryError};
+
+/// A record, and when it was made.
+#[derive(Clone, Debug)]
+pub struct Verified {
+    /// When, on the verifying host's clock.
+    pub recorded: UnixMicros,
+    /// What was found.
+    pub record: Record,
+}
+
+/// The newest record of each snapshot.
+#[derive(Clone, Debug, Default)]
+pub struct Verifications(HashMap<ObjectHash, Verified>);
+
+impl Verifications {
+    /// What was found in the snapshot of that id.
+    pub fn of(&self, id: ObjectHash, manifest: &Manifest) -> Option<&Verified> {
+        self.0.get(&id).filter(|verified| verified.record.root == manifest.root)
+    }
+
+    /// Whether that snapshot was verified, and nothing was wrong.
+    pub fn is_passed(&self, id: ObjectHash, manifest: &Manifest) -> bool {
+        self.of(id, manifest).is_some_and(|verified| verified.record.is_passed())
+    }
+}
+
+/// All verifications, and what is wrong with them.
+pub fn load(repository: &Repository) -> Result<(Verifications, Vec<Fault>), StoreError> {
+    let listed = repository.store().list(Folder::Verifications)?;
+    let (mut newest, mut faults) = (HashMap::<ObjectHash, Verified>::new(), Vec::new());
+    for read in concurrently(repository.store().concurrency(), &listed, |listed| read(repository, &listed.name)) {
+        match read {
+            Err(fault) => faults.push(fault),
+            Ok(Verification { recorded, records, .. }) => {
+                for record in records {
+                    let known = newest.get(&record.snapshot);
+                    if known.is_none_or(|known| known.recorded <= recorded) {
+                        newest.insert(record.snapshot, Verified { recorded, record });
+                    }
+                }
+            }
+        }
+    }
+    Ok((Verifications(newest), faults))
+}
+
+fn read(repository: &Repository, name: &ObjectName) -> Result<Verification, Fault> {
+    let hash = name.hash().ok_or_else(|| Fault::ForeignName { name: name.clone() })?;
+    let Repository { store, damaged, config, keys, .. } = repository;
+    read_whole(&**store, damaged, name, MAX_SEALED_BYTES, |object| {
+        let found = ObjectHash::of(&object);
+        if found != hash {
+            return Err(Fault::WrongHash { name: name.clone(), found });
+        }
+        Verification::open(&object, &config.seal_context(), &keys.verification).map_err(Fault::object(name))
+    })
+}
+
+/// Stores what was found.
+pub fn store(repository: &Repository, verification: &Verification) -> Result<ObjectName, RepositoryError> {
+    let context = repository.config().seal_context();
+    let object = verification.seal(&context, &repository.keys().verification, &*repository.environment().entropy);
+    let name = ObjectName::verification(ObjectHash::of(&object));
+    repository.store().create(&name, &object)?;
+    Ok(name)
+}
