@@ -18,5 +18,5 @@ pub mod snapshots;
 pub mod stats;
 pub mod sync;
 pub mod timeline_walk;
-pub mod when;
 pub mod verify;
+pub mod when;

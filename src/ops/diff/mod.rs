@@ -162,7 +162,14 @@ impl TablePair {
         &self.table().name
     }
 
-    /// Whether its rows can be compared.
+    /// What the row of a change has: of a table that was replaced, rows of each state have their own columns.
+    pub fn columns_of(&self, change: &rows::RowChange) -> Columns {
+        let side = usize::from(matches!(change, rows::RowChange::Added(_)));
+        let own = self.tables[side].as_ref().filter(|_| self.is_replaced);
+        own.and_then(|table| Columns::of(table, table)).unwrap_or_else(|| self.columns.clone())
+    }
+
+    /// Whether its rows cannot be compared.
     pub fn is_opaque(&self) -> bool {
         self.rows == Rows::Opaque
     }

@@ -118,15 +118,22 @@ fn are_same(a: ValueRef<'_>, b: ValueRef<'_>) -> bool {
 /// A value as an argument of a statement.
 pub struct Argument<'a>(pub &'a Value);
 
-impl ToSql for Argument<'_> {
-    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
-        Ok(ToSqlOutput::Borrowed(match self.0 {
+impl<'a> Argument<'a> {
+    /// As SQLite takes it.
+    pub fn value(&self) -> ValueRef<'a> {
+        match self.0 {
             Value::Null => ValueRef::Null,
             Value::Integer(integer) => ValueRef::Integer(*integer),
             Value::Real(real) => ValueRef::Real(*real),
             Value::Text(text) => ValueRef::Text(text),
             Value::Blob(blob) => ValueRef::Blob(blob),
-        }))
+        }
+    }
+}
+
+impl ToSql for Argument<'_> {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(self.value()))
     }
 }
 
