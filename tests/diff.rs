@@ -9,6 +9,9 @@
 mod histories;
 #[path = "diff/oracle.rs"]
 mod oracle;
+#[path = "diff/program.rs"]
+mod program;
+mod scratch;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -142,7 +145,27 @@ fn pages_tell_what_comparing_all_rows_tells() {
     assert!(narrow as u64 > seeds() * 2, "only {narrow} comparisons were narrow");
 }
 
-/// The comparison costs what changed: in a database of thousands of pages, a few rows are found by reading few pages.
+/// The end of a key lies in an overflow page: that page changes alone, and yet it is another row.
+#[test]
+fn a_key_whose_end_changes_is_another_row() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("a.db");
+    let connection = Connection::open(&path).unwrap();
+    let sql = "PRAGMA page_size = 1024; CREATE TABLE t (k TEXT PRIMARY KEY, v) WITHOUT ROWID;
+         WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 200)
+         INSERT INTO t SELECT printf('%05d', i) || hex(zeroblob(700)) || 'A', i FROM n";
+    connection.execute_batch(sql).unwrap();
+    let before = std::fs::read(&path).unwrap();
+    connection.execute_batch("UPDATE t SET k = lower(k) WHERE v = 77").unwrap();
+    let (a, b) = (Opened::new(before), Opened::new(std::fs::read(&path).unwrap()));
+    let changed = changed_pages(&a.pages, &b.pages);
+    let diff = diff(a.state(), b.state(), changed.as_ref()).unwrap();
+    assert!(diff.is_narrow());
+    let expected = oracle::differences(a.database.connection(), b.database.connection());
+    assert_eq!(expected["t"].len(), 2);
+    oracle::assert_same(&differences(&diff).unwrap(), &expected, "a long key");
+}
+
 #[test]
 fn damaged_databases_give_an_error_or_an_answer() {
     let mut answers = [0; 2];

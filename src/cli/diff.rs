@@ -109,7 +109,7 @@ pub fn run(session: &Session, arguments: &DiffArguments) -> Result<u8, CliError>
         && found.schemas().iter().all(|schema| schema.table(table).is_none())
     {
         return Err(CliError::failed(format!("neither state has a table named {table:?}"))
-            .with_hint("`continuum query latest .tables`, or `diff` without --table, names them"));
+            .with_hint("`continuum diff` without --table names the tables that differ"));
     }
     let printed = match arguments.format {
         DiffFormat::Sql => print_script(&found, arguments, &pair, &monitor),

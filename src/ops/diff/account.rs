@@ -230,8 +230,11 @@ fn follow(
 fn find_owners(side: &Side<'_>, mut open: HashSet<PageNo>) -> Result<Account, DiffError> {
     let (mut owners, mut steps) = (Vec::new(), 0);
     for (position, tree) in side.trees.iter().enumerate() {
-        let Some(tree) = tree else { continue };
+        let Some(tree) = tree.as_ref().filter(|_| !open.is_empty()) else { continue };
         let mut take = |leaves: Vec<Place>| {
+            if open.is_empty() {
+                return Ok(());
+            }
             let pages: Vec<PageNo> = leaves.iter().map(|leaf| leaf.page).collect();
             for_each_page(side.ground.pages, &pages, |at, bytes| {
                 if open.is_empty() || steps > u64::from(side.ground.pages.page_count().0) {

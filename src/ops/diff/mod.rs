@@ -421,9 +421,12 @@ fn narrow_rows(
         let leaves = tree.walk.dirty().iter().map(|leaf| leaf.page);
         leaves.chain(tree.dirty_interiors.iter().copied()).collect::<Vec<PageNo>>()
     };
-    let (mut pages_a, pages_b) = (keys(a), keys(b));
-    // Their leaves did not change: what they hold stands in both.
-    pages_a.extend(owners.map(|place| place.page).filter(|page| !grounds[0].changed.contains(*page)));
+    let (mut pages_a, mut pages_b) = (keys(a), keys(b));
+    // Their leaves did not change, but the ends of keys may lie in overflow pages.
+    let owners: Vec<PageNo> =
+        owners.map(|place| place.page).filter(|page| !grounds[0].changed.contains(*page)).collect();
+    pages_a.extend(&owners);
+    pages_b.extend(owners);
     Some(Rows::Keys([pages_a, pages_b]))
 }
 
