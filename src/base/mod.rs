@@ -8,4 +8,5 @@ pub mod error_text;
 pub mod id;
 pub mod image_tree;
 pub mod page;
+pub mod page_set;
 pub mod units;

@@ -8,6 +8,7 @@ use crate::format::FormatError;
 use crate::format::name::ObjectName;
 use crate::monitor::Cancelled;
 use crate::ops::copy::CopyError;
+use crate::ops::diff::DiffError;
 use crate::ops::points::FindError;
 use crate::ops::query::QueryError;
 use crate::ops::restore::RestoreError;
@@ -365,6 +366,25 @@ impl From<TablesError> for CliError {
             _ => FAILED,
         };
         Self { error: error.into(), code, hint }
+    }
+}
+
+impl From<DiffError> for CliError {
+    fn from(error: DiffError) -> Self {
+        let DiffError::Pages(cause) = error else {
+            let (code, hint) = match &error {
+                DiffError::Damaged(_) | DiffError::Btree(_) | DiffError::NoSuchPage { .. } => (
+                    DAMAGE,
+                    Some("the bytes are those that were captured; `continuum verify` checks a state".to_owned()),
+                ),
+                _ => (FAILED, None),
+            };
+            return Self { error: error.into(), code, hint };
+        };
+        match cause.downcast::<RepositoryError>() {
+            Ok(error) => Self::from(*error),
+            Err(cause) => Self { error: cause, code: FAILED, hint: None },
+        }
     }
 }
 

@@ -8,7 +8,9 @@ mod config;
 mod copy;
 mod databases;
 mod demo;
+mod diff;
 mod error;
+mod history;
 mod init;
 mod key;
 mod log;
@@ -32,6 +34,7 @@ mod units;
 mod verify;
 mod version;
 mod watch;
+mod when;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -142,6 +145,12 @@ enum Command {
     Restore(restore::RestoreArguments),
     /// Run SQL on a state without restoring it
     Query(query::QueryArguments),
+    /// Show what differs between two states: schema and rows
+    Diff(diff::DiffArguments),
+    /// List every kept version of a row
+    History(history::HistoryArguments),
+    /// Find out when a condition became true or false
+    When(when::WhenArguments),
     /// Fold the layers of a database's newest state, inside the repository
     Compact(compact::CompactArguments),
     /// Copy snapshots to another repository, under its keys
@@ -234,6 +243,9 @@ fn dispatch(session: &Session, command: Command, listed: &[ListedDatabase]) -> R
         Command::Log(arguments) => log::run(session, &arguments),
         Command::Restore(arguments) => restore::run(session, arguments),
         Command::Query(arguments) => query::run(session, &arguments),
+        Command::Diff(arguments) => diff::run(session, &arguments),
+        Command::History(arguments) => history::run(session, &arguments),
+        Command::When(arguments) => when::run(session, &arguments),
         Command::Compact(arguments) => compact::run(session, &arguments),
         Command::Copy(arguments) => copy::run(session, arguments),
         Command::Verify(arguments) => verify::run(session, &arguments),

@@ -126,10 +126,11 @@ impl Rows for RowPrinter {
 
 /// A row as an object. Of columns with the same name, the last one counts.
 pub fn object(columns: &[String], values: &[ValueRef<'_>]) -> Value {
-    Value::Object(columns.iter().cloned().zip(values.iter().map(|&value| value_of(value))).collect())
+    Value::Object(columns.iter().cloned().zip(values.iter().map(|&value| json_of(value))).collect())
 }
 
-fn value_of(value: ValueRef<'_>) -> Value {
+/// A value as JSON.
+pub fn json_of(value: ValueRef<'_>) -> Value {
     match value {
         ValueRef::Null => Value::Null,
         ValueRef::Integer(number) => number.into(),

@@ -2,6 +2,7 @@
 
 use clap::Args;
 
+use crate::base::clock::UnixMicros;
 use crate::monitor::{Event, Monitor};
 use crate::ops::points::{self, Found, Selector};
 use crate::ops::snapshots::{Snapshot, snapshots};
@@ -71,6 +72,85 @@ impl Selection {
         let Found { database, state } = points::find(&reader, found, &selector, name)?;
         Ok(Selected { reader, database, state })
     }
+}
+
+/// Two states of one database.
+pub struct SelectedPair {
+    /// Reads their chunks.
+    pub reader: ChunkReader,
+    /// The name of their database.
+    pub database: String,
+    /// The states.
+    pub states: [State; 2],
+}
+
+/// Finds the states that two words name: ids or beginnings of ids, `latest`, `commit:N` or `at:TIME`.
+pub fn select_pair(
+    a: &str,
+    b: &str,
+    name: Option<&str>,
+    repository: &Repository,
+    monitor: &dyn Monitor,
+) -> Result<SelectedPair, CliError> {
+    let now = repository.environment().clock.now();
+    let selectors = [word_selector(a, now)?, word_selector(b, now)?];
+    let needs_all = |selector: &&Selector| matches!(selector, Selector::Latest | Selector::At(_));
+    let strictest = selectors.iter().find(needs_all).unwrap_or(&selectors[0]);
+    let snapshots = candidates(repository, name, strictest, monitor)?;
+    // The index after the timelines: it has all that they need, whoever writes meanwhile.
+    let index = Index::load_reporting(repository, monitor).map_err(RepositoryError::from)?;
+    let reader = ChunkReader::new(repository, &index);
+    // A snapshot's id says which database is meant.
+    let is_id = |selector: &&Selector| matches!(selector, Selector::Prefix(_));
+    let mut name = name.map(str::to_owned);
+    if let (None, Some(selector)) = (&name, selectors.iter().find(is_id)) {
+        name = Some(points::find(&reader, snapshots.clone(), selector, None)?.database);
+    }
+    let of_database = |snapshot: &&Snapshot| name.as_ref().is_none_or(|name| *name == snapshot.database);
+    let own: Vec<Snapshot> = snapshots.iter().filter(of_database).cloned().collect();
+    let find = |selector: &Selector| {
+        let from = if is_id(&selector) { snapshots.clone() } else { own.clone() };
+        points::find(&reader, from, selector, name.as_deref())
+    };
+    let (a, b) = (find(&selectors[0])?, find(&selectors[1])?);
+    if a.database != b.database {
+        let message = format!("these are states of two databases, {} and {}", a.database, b.database);
+        return Err(CliError::usage(message).with_hint("`continuum log` lists states with their databases"));
+    }
+    Ok(SelectedPair { reader, database: a.database, states: [a.state, b.state] })
+}
+
+fn word_selector(word: &str, now: UnixMicros) -> Result<Selector, CliError> {
+    if let Some(number) = word.strip_prefix("commit:") {
+        let number = number.parse().map_err(|_| CliError::usage(format!("{word:?}: a number expected")))?;
+        return Ok(Selector::Commit(number));
+    }
+    if let Some(text) = word.strip_prefix("at:") {
+        return Ok(Selector::At(time::parse(text, now).map_err(|error| CliError::usage(format!("at:{error}")))?));
+    }
+    let is_id = word.len() <= 64 && !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_hexdigit());
+    match word {
+        "latest" => Ok(Selector::Latest),
+        _ if is_id => Ok(Selector::Prefix(word.to_ascii_lowercase())),
+        _ => Err(CliError::usage(format!("{word:?} names no state")).with_hint(
+            "a snapshot's id or its beginning, latest, commit:N, or at:TIME; a database is named with --name",
+        )),
+    }
+}
+
+/// The snapshots of one database, for commands that look at all of its restore points. Damage in its timeline is refused: a point that is meant may be missing.
+pub fn whole_timeline(
+    name: &str,
+    repository: &Repository,
+    monitor: &dyn Monitor,
+) -> Result<(ChunkReader, Vec<Snapshot>), CliError> {
+    let snapshots = candidates(repository, Some(name), &Selector::Latest, monitor)?;
+    if snapshots.is_empty() {
+        return Err(CliError::failed(format!("no snapshot of a database named {name:?}"))
+            .with_hint("`continuum snapshots` lists what is there"));
+    }
+    let index = Index::load_reporting(repository, monitor).map_err(RepositoryError::from)?;
+    Ok((ChunkReader::new(repository, &index), snapshots))
 }
 
 /// The snapshots that a state is looked for in. Damage elsewhere in the timelines is said and does not keep a state from being found by id or number. `latest` and a

@@ -167,7 +167,7 @@ pub fn list(reader: &ChunkReader, snapshots: Vec<Snapshot>) -> Result<Vec<Point>
 }
 
 /// The commits that the newest layer of a snapshot holds one by one, and those in the journal behind it.
-fn steps(reader: &ChunkReader, snapshot: &Snapshot) -> Result<Vec<Step>, Fault> {
+pub fn steps(reader: &ChunkReader, snapshot: &Snapshot) -> Result<Vec<Step>, Fault> {
     let manifest = &snapshot.manifest;
     let mut steps: Vec<Step> = Vec::new();
     if let Some(layer) = manifest.layers.last().filter(|layer| layer.first_commit < layer.last_commit) {

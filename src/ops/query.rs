@@ -225,6 +225,14 @@ impl Database {
         }
     }
 
+    /// Why a page could not be read, if that has happened.
+    pub fn unread(&self) -> Option<QueryError> {
+        self.view.failure().map(|failure| match failure.downcast::<RepositoryError>() {
+            Ok(error) => QueryError::Repository(*error),
+            Err(other) => QueryError::Sqlite(other.to_string()),
+        })
+    }
+
     /// What an error of SQLite means.
     pub fn explain(&self, error: &rusqlite::Error) -> QueryError {
         if let Some(unread) = unread(&self.view) {

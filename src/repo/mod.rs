@@ -11,6 +11,7 @@
 //! * A chunk counts as stored only if an index segment that was read, a pack that this process has finished, or one whose footer it has verified, holds it.
 //! * What is read is checked: objects against their names, chunks against their ids, timelines against their chain and against the last head that this client saw.
 
+pub mod changed_pages;
 pub mod chunk_cache;
 pub mod chunk_copy;
 pub mod chunk_reader;

@@ -22,6 +22,16 @@ pub struct DatabaseHeader {
     pub page_count: PageCount,
 }
 
+/// Parts of the header that change with commits and tell nothing of the content: change counter, page count and free list; version-valid-for and the version
+/// of the library that wrote last.
+const COUNTERS: [std::ops::Range<usize>; 2] = [24..40, 92..100];
+
+/// Whether two versions of page 1 differ in nothing but the header's counters.
+pub fn are_same_but_for_counters(a: &[u8], b: &[u8]) -> bool {
+    let is_counter = |at: usize| COUNTERS.iter().any(|range| range.contains(&at));
+    a.len() == b.len() && a.iter().zip(b).enumerate().all(|(at, (a, b))| a == b || is_counter(at))
+}
+
 /// Why a file is no SQLite database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum HeaderError {

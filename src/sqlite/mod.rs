@@ -1,10 +1,13 @@
-//! SQLite's own file formats, as bytes: the database header, the WAL and the WAL-index header.
+//! SQLite's own file formats, as bytes: the database header, B-tree pages and records, the WAL and the WAL-index header.
 //!
 //! Pure parsers of the SQLite file format (sqlite.org/fileformat2.html, sqlite.org/walformat.html): nothing here opens a file, and
 //! nothing that is read can panic.
 
+pub mod btree;
 pub mod header;
+pub mod record;
 pub mod uri;
+pub mod varint;
 pub mod wal;
 pub mod wal_index;
 pub mod without_wal;
