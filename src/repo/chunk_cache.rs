@@ -4,6 +4,8 @@
 //! * A chunk is fetched and decoded once, however many readers ask for it at the same time: the others wait for the first.
 //! * What is kept stays within the limit, apart from the chunks that readers are using and those that are being fetched ahead (at most [`REQUEST_BYTES`] for each
 //!   thread).
+//! * Of a chunk that is let go, the few pages that were read of it stay: a walk through a tree that comes back to pages spread over the whole database fetches none of
+//!   their chunks again.
 //! * Fetching ahead is a hint: a chunk that could not be fetched then is fetched when it is read, and only then its fault is an error.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -22,6 +24,9 @@ use super::pack_fetch::{self, Fetched};
 
 /// The most that is fetched ahead with one request.
 const REQUEST_BYTES: u64 = 1 << 20;
+/// The most pages of a chunk that are kept without it, and the most bytes of such pages.
+const MAX_LEFT_PAGES: usize = 8;
+const MAX_LEFT_BYTES: usize = 32 << 20;
 /// Chunks that wait for a thread. More are not noted.
 const MAX_PENDING: usize = 4096;
 /// Bytes that nobody asked for are fetched along if they are fewer than this, on this machine and over a network: little, for a reader of one table should not fetch its
@@ -54,12 +59,21 @@ struct Shared {
     kept: Mutex<Kept>,
 }
 
+/// Pages of chunks that are gone, by chunk and offset: those that came or were used since the older half was dropped, and that half.
+#[derive(Default)]
+struct Leavings {
+    young: HashMap<(ChunkId, usize), Arc<[u8]>>,
+    old: HashMap<(ChunkId, usize), Arc<[u8]>>,
+    young_bytes: usize,
+}
+
 /// Second-chance eviction (clock): `order` holds each chunk once, oldest first; one that was used since it was put there goes back to the end.
 #[derive(Default)]
 struct Kept {
     slots: HashMap<ChunkId, Arc<Slot>>,
     order: VecDeque<ChunkId>,
     bytes: u64,
+    leavings: Leavings,
 }
 
 /// A chunk that is there, on its way, or neither.
@@ -74,6 +88,8 @@ struct SlotState {
     is_loading: bool,
     was_used: bool,
     chunk: Option<Arc<Vec<u8>>>,
+    /// Offsets and lengths of pages that were read, up to one more than are kept.
+    read: Vec<(usize, usize)>,
 }
 
 /// Whoever has it loads the slot's chunk. However that ends, those who wait go on.
@@ -124,6 +140,30 @@ impl ChunkCache {
         loading.settle(Arc::clone(&chunk), true);
         self.shared.account(id, &slot, chunk.len() as u64);
         Ok(chunk)
+    }
+
+    /// Fills `page` with what stands at `offset` in a chunk; false if the chunk ends before that.
+    pub fn read_page(
+        &self,
+        id: ChunkId,
+        offset: usize,
+        page: &mut [u8],
+        needed_by: &dyn Fn() -> String,
+    ) -> Result<bool, Fault> {
+        if let Some(left) = self.shared.left(id, offset).filter(|left| left.len() == page.len()) {
+            page.copy_from_slice(&left);
+            return Ok(true);
+        }
+        let chunk = self.read(id, needed_by)?;
+        let Some(found) = chunk.get(offset..offset + page.len()) else { return Ok(false) };
+        page.copy_from_slice(found);
+        self.shared.note_read(id, (offset, page.len()));
+        Ok(true)
+    }
+
+    /// Whether a page can be read without fetching.
+    pub fn has_page(&self, id: ChunkId, offset: usize) -> bool {
+        self.shared.left(id, offset).is_some()
     }
 
     /// Begins to fetch those of these chunks that are not there, as threads become free. Does not wait.
@@ -205,6 +245,20 @@ impl Shared {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// What is left of a chunk that is gone.
+    fn left(&self, id: ChunkId, offset: usize) -> Option<Arc<[u8]>> {
+        let mut kept = self.kept();
+        if kept.slots.contains_key(&id) { None } else { kept.leavings.get((id, offset)) }
+    }
+
+    fn note_read(&self, id: ChunkId, part: (usize, usize)) {
+        let Some(slot) = self.kept().slots.get(&id).map(Arc::clone) else { return };
+        let mut state = slot.lock();
+        if state.read.len() <= MAX_LEFT_PAGES && !state.read.contains(&part) {
+            state.read.push(part);
+        }
+    }
+
     fn is_missing(&self, id: ChunkId) -> bool {
         let slot = self.kept().slots.get(&id).map(Arc::clone);
         slot.is_none_or(|slot| {
@@ -277,10 +331,36 @@ impl Shared {
             if std::mem::take(&mut state.was_used) && oldest != id {
                 kept.order.push_back(oldest);
             } else {
-                kept.bytes -= state.chunk.as_ref().map_or(0, |chunk| chunk.len() as u64);
+                let chunk = state.chunk.take().unwrap_or_default();
+                kept.bytes -= chunk.len() as u64;
                 kept.slots.remove(&oldest);
+                if state.read.len() <= MAX_LEFT_PAGES {
+                    for &(offset, length) in &state.read {
+                        kept.leavings.put((oldest, offset), chunk[offset..offset + length].into());
+                    }
+                }
             }
         }
+    }
+}
+
+impl Leavings {
+    fn get(&mut self, key: (ChunkId, usize)) -> Option<Arc<[u8]>> {
+        if let Some(page) = self.young.get(&key) {
+            return Some(Arc::clone(page));
+        }
+        let page = self.old.remove(&key)?;
+        self.put(key, Arc::clone(&page));
+        Some(page)
+    }
+
+    fn put(&mut self, key: (ChunkId, usize), page: Arc<[u8]>) {
+        if self.young_bytes + page.len() > MAX_LEFT_BYTES / 2 {
+            self.old = std::mem::take(&mut self.young);
+            self.young_bytes = 0;
+        }
+        self.young_bytes += page.len();
+        self.young.insert(key, page);
     }
 }
 

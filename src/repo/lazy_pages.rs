@@ -97,7 +97,16 @@ impl LazyPages {
             return Ok(1);
         };
         let snapshot = self.state.snapshot;
-        let chunk = self.cache.read(spot.chunk, &|| format!("snapshot {snapshot}"))?;
+        let needed_by = || format!("snapshot {snapshot}");
+        if buffer.len() == page_bytes {
+            let offset = spot.first_in_chunk as usize * page_bytes;
+            if !self.cache.read_page(spot.chunk, offset, buffer, &needed_by)? {
+                return Err(Fault::ShortChunk { snapshot, chunk: spot.chunk });
+            }
+            change.into_iter().for_each(|change| change.apply(buffer));
+            return Ok(1);
+        }
+        let chunk = self.cache.read(spot.chunk, &needed_by)?;
         let pages = (buffer.len() / page_bytes).min(spot.pages as usize);
         let start = spot.first_in_chunk as usize * page_bytes;
         let found = chunk.get(start..start + pages * page_bytes);
@@ -136,6 +145,7 @@ impl PageReader for LazyPages {
             // What is wrong with it is said when it is read.
             if let Ok(Some(spot)) = self.spot(page)
                 && chunks.last() != Some(&spot.chunk)
+                && !self.cache.has_page(spot.chunk, spot.first_in_chunk as usize * self.state.page_size.bytes())
             {
                 chunks.push(spot.chunk);
             }
