@@ -15,6 +15,7 @@ use crate::ops::diff::{Counts, Diff, DiffError, SchemaChange, State, TablePair, 
 use crate::ops::query::{Database, Limits};
 use crate::repo::changed_pages::changed_pages;
 use crate::repo::chunk_cache::ChunkCache;
+use crate::repo::kept_pages::KeptPages;
 use crate::repo::lazy_pages::LazyPages;
 use crate::sqlite::record::Value;
 use crate::sqlite::without_wal::WithoutWal;
@@ -73,6 +74,9 @@ pub enum DiffFormat {
     Sql,
 }
 
+/// Pages of each state that are kept: those that changed and the interior ones, for as long as they fit.
+const KEPT_BYTES: usize = 64 << 20;
+
 /// Says what differs between two states.
 pub fn run(session: &Session, arguments: &DiffArguments) -> Result<u8, CliError> {
     if session.json() && arguments.format == DiffFormat::Sql {
@@ -87,14 +91,19 @@ pub fn run(session: &Session, arguments: &DiffArguments) -> Result<u8, CliError>
         time: (arguments.time_limit > 0).then(|| Duration::from_secs(arguments.time_limit)),
         memory_bytes: arguments.memory_limit.0,
     };
-    let open = |at: usize| -> Result<_, CliError> {
-        let pages = Arc::new(LazyPages::open(&cache, &pair.states[at])?);
+    let lazy = |at: usize| LazyPages::open(&cache, &pair.states[at]);
+    let first = Arc::new(KeptPages::new(lazy(0)?, KEPT_BYTES));
+    let second = match &changed {
+        Some(changed) => KeptPages::beside(Arc::clone(&first), changed.clone(), lazy(1)?, KEPT_BYTES),
+        None => KeptPages::new(lazy(1)?, KEPT_BYTES),
+    };
+    let open = |pages: Arc<KeptPages<LazyPages>>| -> Result<_, CliError> {
         let (timer, shown) = (Arc::new(SystemTimer::default()), Arc::new(WithoutWal(Arc::clone(&pages))));
         let database = Database::of(shown, limits, timer, session.monitor())?;
         database.begin();
         Ok((pages, database))
     };
-    let opened = [open(0)?, open(1)?];
+    let opened = [open(first)?, open(Arc::new(second))?];
     let state = |at: usize| State { pages: &*opened[at].0, connection: opened[at].1.connection() };
     let explain = |error: DiffError| match &error {
         DiffError::Sqlite(cause) => {

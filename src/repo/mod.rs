@@ -23,6 +23,7 @@ pub mod image_reader;
 pub mod image_writer;
 pub mod index;
 pub mod journal;
+pub mod kept_pages;
 pub mod lazy_pages;
 pub mod memory;
 mod open;

@@ -19,6 +19,9 @@ use super::tree::{Ground, Place, Walk};
 /// An overflow page begins with the number of the next, so with fewer pages than this its first byte is 0 or 1 and it cannot look like a page of a B-tree.
 const MAX_TELLABLE_PAGES: u32 = 0x0200_0000;
 
+/// So many changed pages are read of one state, then of the other.
+const BATCH_PAGES: usize = 128;
+
 /// A tree of one state, with what was found of it.
 pub struct Tree {
     /// Whether it is a table's with rowids.
@@ -56,7 +59,7 @@ pub fn account(a: &Side<'_>, b: &Side<'_>) -> Result<Account, DiffError> {
     known_b.extend(free_b);
     known_a.extend(pointer_maps(a.ground)?);
     known_b.extend(pointer_maps(b.ground)?);
-    let (sorted, other) = (Sorted::of(a.ground, &known_a)?, Sorted::of(b.ground, &known_b)?);
+    let [sorted, other] = Sorted::of_both([(a.ground, &known_a), (b.ground, &known_b)])?;
     if sorted.has_strangers || other.has_strangers {
         return Ok(Account::Doubt);
     }
@@ -88,13 +91,20 @@ struct Sorted {
 }
 
 impl Sorted {
-    fn of(ground: Ground<'_>, known: &HashSet<PageNo>) -> Result<Self, DiffError> {
-        let (mut sorted, count) = (Self::default(), ground.pages.page_count().0);
-        let changed: Vec<PageNo> = ground.changed.pages().take_while(|page| page.0 <= count).collect();
-        for_each_page(ground.pages, &changed, |at, bytes| {
-            sorted.take(changed[at], known, bytes, count < MAX_TELLABLE_PAGES);
-            Ok(())
-        })?;
+    /// Sorts the changed pages of both states, a few at a time, for a page of one state often lies where the other's does.
+    fn of_both(sides: [(Ground<'_>, &HashSet<PageNo>); 2]) -> Result<[Self; 2], DiffError> {
+        let mut sorted = [Self::default(), Self::default()];
+        let changed: Vec<PageNo> = sides[0].0.changed.pages().collect();
+        for some in changed.chunks(BATCH_PAGES) {
+            for ((ground, known), sorted) in sides.iter().zip(&mut sorted) {
+                let count = ground.pages.page_count().0;
+                let there: Vec<PageNo> = some.iter().copied().take_while(|page| page.0 <= count).collect();
+                for_each_page(ground.pages, &there, |at, bytes| {
+                    sorted.take(there[at], known, bytes, count < MAX_TELLABLE_PAGES);
+                    Ok(())
+                })?;
+            }
+        }
         Ok(sorted)
     }
 
