@@ -12,6 +12,7 @@ mod error;
 mod init;
 mod key;
 mod log;
+mod mount;
 mod output;
 mod password;
 mod progress;
@@ -140,6 +141,8 @@ enum Command {
     Restore(restore::RestoreArguments),
     /// Run SQL on a state without restoring it
     Query(query::QueryArguments),
+    /// Show every state as a file that any program can read, through FUSE
+    Mount(mount::MountArguments),
     /// Fold the layers of a database's newest state, inside the repository
     Compact(compact::CompactArguments),
     /// Copy snapshots to another repository, under its keys
@@ -230,6 +233,7 @@ fn dispatch(session: &Session, command: Command, listed: &[ListedDatabase]) -> R
         Command::Log(arguments) => log::run(session, &arguments),
         Command::Restore(arguments) => restore::run(session, arguments),
         Command::Query(arguments) => query::run(session, &arguments),
+        Command::Mount(arguments) => mount::run(session, &arguments),
         Command::Compact(arguments) => compact::run(session, &arguments),
         Command::Copy(arguments) => copy::run(session, arguments),
         Command::Check(arguments) => check::run(session, arguments),
