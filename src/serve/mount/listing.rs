@@ -20,8 +20,9 @@ const SHORT_ID_DIGITS: usize = 8;
 /// A prefix of an id of fewer digits names no file.
 const MIN_PREFIX_DIGITS: usize = 4;
 
-/// Bytes of a database's name in a file name that holds a time and an id as well.
-const NAME_BYTES_AMONG_OTHERS: usize = 150;
+/// Bytes of a database's name as it is shown: a time and an id go into the same file name, and `at/<time>/<name>.db` in the folder of that name stays shorter than the
+/// 512 bytes of a path that SQLite opens.
+const NAME_BYTES: usize = 150;
 
 /// A state as a file. Its content never changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -118,7 +119,7 @@ impl Listing {
             by_name.entry(snapshot.database.clone()).or_default().push(snapshot);
         }
         for (name, snapshots) in by_name {
-            let shown = file_name(&name, MAX_BYTES - ENDING.len());
+            let shown = file_name(&name, NAME_BYTES);
             let is_doubtful = is_doubtful(&name);
             listing.databases.insert(shown.clone(), Database::new(snapshots, is_doubtful, times));
             listing.file_names.insert(name, shown);
@@ -197,7 +198,7 @@ fn tags(snapshots: &[Snapshot], times: &Times) -> BTreeMap<String, BTreeMap<Stri
     let files = |snapshots: Vec<&Snapshot>| {
         tell_apart(snapshots.into_iter().map(|snapshot| {
             let time = (times.file_name)(snapshot.manifest.captured);
-            let name = file_name(&snapshot.database, NAME_BYTES_AMONG_OTHERS);
+            let name = file_name(&snapshot.database, NAME_BYTES);
             let id = snapshot.id.to_string();
             let named = |id: &str| format!("{time}-{name}-{id}{ENDING}");
             (named(&id[..SHORT_ID_DIGITS]), named(&id), StateFile::of_snapshot(snapshot))

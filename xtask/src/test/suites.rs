@@ -28,6 +28,7 @@ pub const ALL: &[Suite] = &[
     POINTS,
     COMMANDS,
     RACES,
+    MOUNT,
     // These look into the repository's folder.
     Suite {
         binary: "kill",
@@ -61,6 +62,7 @@ pub const SOME: &[Suite] = &[
     POINTS,
     COMMANDS,
     RACES,
+    MOUNT,
 ];
 
 /// A repository on several destinations at once: needs services of two kinds, and kills servers of its own beside them. Ignored wherever else tests are run.
@@ -78,6 +80,9 @@ const COMMANDS: Suite = Suite {
     only: &[],
     without: &["failures_are_json_too", "the_demo_runs", "completions_versions_and_help"],
 };
+
+/// A server cannot be taken away by renaming a folder, nor its objects damaged by writing to files.
+const MOUNT: Suite = Suite { binary: "mount", only: &["content::", "following::", "names::"], without: &[] };
 
 /// Of those who make a repository in one place at once, one wins: here the server decides.
 const RACES: Suite =
