@@ -29,6 +29,7 @@
 //! | [`repo`] | opening, packing, index, timelines, reading images |
 //! | [`ops`] | snapshot, restore, log, compact, copy, check, stats |
 //! | [`daemon`] | `watch`: every commit, as it happens |
+//! | [`serve`] | what other programs use while it runs: `mount` |
 //! | [`cli`] | commands, output, exit codes, hints |
 //!
 //! # Invariants
@@ -48,7 +49,7 @@
 //!
 //! ```text
 //! cli
-//! daemon
+//! daemon  serve
 //! ops
 //! repo
 //! store   source   vfs    I/O; siblings don't import each other
@@ -67,6 +68,7 @@ pub mod format;
 pub mod monitor;
 pub mod ops;
 pub mod repo;
+pub mod serve;
 pub mod source;
 pub mod sqlite;
 pub mod store;

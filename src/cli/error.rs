@@ -1,6 +1,7 @@
 //! Errors at the edge: exit codes, and the hint that says what to do next.
 
 use std::error::Error;
+use std::io;
 
 use serde_json::json;
 
@@ -17,6 +18,7 @@ use crate::ops::snapshots::SelectError;
 use crate::ops::tables::TablesError;
 use crate::ops::verify::VerifyError;
 use crate::repo::{Fault, RepositoryError};
+use crate::serve::mount::MountError;
 use crate::source::SourceError;
 use crate::sqlite::header::HeaderError;
 use crate::store::StoreError;
@@ -181,10 +183,10 @@ fn store_hint(error: &StoreError) -> Option<String> {
         _ => return None,
     };
     match source.kind() {
-        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
             Some("make room and run the command again; what is stored is intact".into())
         }
-        std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem => {
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
             Some("the destination must be writable for this user or these credentials".into())
         }
         _ => None,
@@ -385,6 +387,33 @@ impl From<DiffError> for CliError {
             Ok(error) => Self::from(*error),
             Err(cause) => Self { error: cause, code: FAILED, hint: None },
         }
+    }
+}
+
+impl From<MountError> for CliError {
+    fn from(error: MountError) -> Self {
+        let error = match error {
+            MountError::Repository(error) => return error.into(),
+            error => error,
+        };
+        let hint = match &error {
+            MountError::Folder { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                Some("make the folder first".to_owned())
+            }
+            MountError::NotEmpty { .. } => Some("choose an empty folder".to_owned()),
+            MountError::Mounted { path } => Some(format!("`umount {path}`, or choose another folder")),
+            MountError::Dead { path } => Some(format!("`fusermount3 -u {path}`, or as root `umount {path}`, frees it")),
+            MountError::Device(_) => Some(
+                "the kernel's module fuse must be loaded (`modprobe fuse`); a container must be given /dev/fuse"
+                    .to_owned(),
+            ),
+            MountError::NoHelper => Some("install fuse3 (Debian: apt-get install fuse3), or run as root".to_owned()),
+            MountError::NoOthers { .. } => {
+                Some("write `user_allow_other` into /etc/fuse.conf, or leave out --allow-other".to_owned())
+            }
+            MountError::Folder { .. } | MountError::Refused { .. } | MountError::Repository(_) => None,
+        };
+        Self { error: error.into(), code: FAILED, hint }
     }
 }
 

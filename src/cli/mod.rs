@@ -14,6 +14,7 @@ mod history;
 mod init;
 mod key;
 mod log;
+mod mount;
 mod output;
 mod password;
 mod progress;
@@ -151,6 +152,8 @@ enum Command {
     History(history::HistoryArguments),
     /// Find out when a condition became true or false
     When(when::WhenArguments),
+    /// Show every state as a file that any program can read, through FUSE
+    Mount(mount::MountArguments),
     /// Fold the layers of a database's newest state, inside the repository
     Compact(compact::CompactArguments),
     /// Copy snapshots to another repository, under its keys
@@ -246,6 +249,7 @@ fn dispatch(session: &Session, command: Command, listed: &[ListedDatabase]) -> R
         Command::Diff(arguments) => diff::run(session, &arguments),
         Command::History(arguments) => history::run(session, &arguments),
         Command::When(arguments) => when::run(session, &arguments),
+        Command::Mount(arguments) => mount::run(session, &arguments),
         Command::Compact(arguments) => compact::run(session, &arguments),
         Command::Copy(arguments) => copy::run(session, arguments),
         Command::Verify(arguments) => verify::run(session, &arguments),

@@ -107,7 +107,8 @@ pub fn find(
     }
 }
 
-fn of_commit(reader: &ChunkReader, snapshots: &[Snapshot], commit: u64) -> Result<Option<State>, Fault> {
+/// The state of that number, of one database's snapshots.
+pub fn of_commit(reader: &ChunkReader, snapshots: &[Snapshot], commit: u64) -> Result<Option<State>, Fault> {
     for snapshot in snapshots {
         let state = snapshot.state();
         if snapshot.manifest.commit == commit {
@@ -126,7 +127,8 @@ fn of_commit(reader: &ChunkReader, snapshots: &[Snapshot], commit: u64) -> Resul
     Ok(None)
 }
 
-fn at(reader: &ChunkReader, snapshots: &[Snapshot], time: UnixMicros) -> Result<Option<State>, Fault> {
+/// The newest state that was captured by then, of one database's snapshots.
+pub fn at(reader: &ChunkReader, snapshots: &[Snapshot], time: UnixMicros) -> Result<Option<State>, Fault> {
     for snapshot in snapshots.iter().rev() {
         let state = snapshot.state();
         let steps = steps(reader, snapshot)?;

@@ -3,7 +3,7 @@
 //! Every chunk that comes out has been authenticated, decoded and compared with its id. If one place fails, the others are tried.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use crate::base::id::{ChunkId, ObjectHash};
 use crate::format::name::ObjectName;
@@ -16,18 +16,29 @@ use super::{Fault, Repository};
 /// Opened packs are kept, up to this many; one takes about half a kilobyte.
 const MAX_OPEN_PACKS: usize = 8192;
 
-/// See the module documentation.
+/// See the module documentation. A clone is the same reader.
 #[derive(Clone)]
 pub struct ChunkReader {
     repository: Repository,
-    index: Index,
+    index: Arc<RwLock<Index>>,
     packs: Arc<OpenPacks>,
 }
 
 impl ChunkReader {
     /// A reader of the chunks that `index` knows.
     pub fn new(repository: &Repository, index: &Index) -> Self {
-        Self { repository: repository.clone(), index: index.clone(), packs: Arc::default() }
+        let index = Arc::new(RwLock::new(index.clone()));
+        Self { repository: repository.clone(), index, packs: Arc::default() }
+    }
+
+    /// From now on reads the chunks that this index knows: for a reader that outlives what the repository held when it was made.
+    pub fn renew(&self, index: Index) {
+        *self.index.write().unwrap_or_else(PoisonError::into_inner) = index;
+    }
+
+    /// The index as it is now.
+    fn index(&self) -> Index {
+        self.index.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Whose chunks it reads.
@@ -42,7 +53,7 @@ impl ChunkReader {
 
     /// A chunk's first place, for planning.
     pub fn place(&self, id: ChunkId) -> Option<Place> {
-        self.index.places(id).next()
+        self.index().places(id).next()
     }
 
     /// A chunk, from any of its places. `needed_by` says what for, in case it stands nowhere.
@@ -52,7 +63,7 @@ impl ChunkReader {
 
     fn open_any(&self, id: ChunkId, needed_by: &dyn Fn() -> String) -> Result<OpenedChunk, Fault> {
         let mut fault = None;
-        for place in self.index.places(id) {
+        for place in self.index().places(id) {
             match self.open_place(place) {
                 Ok(chunk) => return Ok(chunk),
                 Err(error) => fault = fault.or(Some(error)),

@@ -30,6 +30,7 @@ pub const ALL: &[Suite] = &[
     RACES,
     QUERY,
     VERIFY,
+    MOUNT,
     // These look into the repository's folder.
     Suite {
         binary: "kill",
@@ -89,6 +90,9 @@ const QUERY: Suite = Suite { binary: "query", only: &["program::"], without: &["
 /// These damage objects.
 const VERIFY: Suite =
     Suite { binary: "verify", only: &[], without: &["damage_in_the_repository", "records_cannot_be_altered"] };
+
+/// A server cannot be taken away by renaming a folder, nor its objects damaged by writing to files.
+const MOUNT: Suite = Suite { binary: "mount", only: &["content::", "following::", "names::"], without: &[] };
 
 /// Of those who make a repository in one place at once, one wins: here the server decides.
 const RACES: Suite =
