@@ -97,8 +97,11 @@ fn changed_pages(a: &FilePages, b: &FilePages) -> Option<PageSet> {
     })
 }
 
+/// A row of each state, by its key.
+type RowPairs = BTreeMap<Keyed, [Option<Vec<Value>>; 2]>;
+
 /// All differences, by table and key, as the comparison under test tells them.
-fn differences(diff: &Diff<'_>) -> Result<BTreeMap<String, BTreeMap<Keyed, [Option<Vec<Value>>; 2]>>, DiffError> {
+fn differences(diff: &Diff<'_>) -> Result<BTreeMap<String, RowPairs>, DiffError> {
     let mut all: BTreeMap<String, BTreeMap<Keyed, _>> = BTreeMap::new();
     for pair in diff.tables() {
         let mut rows = BTreeMap::new();

@@ -21,6 +21,9 @@ use crate::sqlite::without_wal::WithoutWal;
 use super::query::{Database, Limits, QueryError};
 use super::timeline_walk::{Changes, TimelineWalk};
 
+/// Takes the answer at a restore point, by its position.
+pub type TakeAnswer<'t, T> = dyn FnMut(usize, &Result<T, String>) -> Result<(), QueryError> + 't;
+
 /// What a question is asked with.
 pub struct Asker<'a> {
     /// The restore points.
@@ -90,7 +93,7 @@ impl Asker<'_> {
         &self,
         is_steady: bool,
         question: &dyn Fn(&Connection) -> rusqlite::Result<T>,
-        take: &mut dyn FnMut(usize, &Result<T, String>) -> Result<(), QueryError>,
+        take: &mut TakeAnswer<'_, T>,
     ) -> Result<usize, QueryError> {
         let mut changes = self.walk.changes();
         let mut last: Option<Asked<T>> = None;

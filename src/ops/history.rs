@@ -77,7 +77,7 @@ pub fn look_up(connection: &Connection, table: &str, key: &[String]) -> rusqlite
     }
     let sql = format!("SELECT * FROM main.{} WHERE {}", quoted(&table.name), conditions.join(" AND "));
     let mut statement = connection.prepare(&sql)?;
-    let names: Vec<String> = statement.column_names().into_iter().map(str::to_owned).collect();
+    let names: Vec<String> = statement.column_names().map(str::to_owned).collect();
     let mut rows = statement.query(params_from_iter(arguments.iter().map(Argument)))?;
     let Some(row) = rows.next()? else { return Ok(Version::Absent) };
     let values = names.into_iter().enumerate().map(|(at, name)| Ok((name, owned(row.get_ref(at)?))));

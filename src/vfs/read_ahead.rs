@@ -1,8 +1,8 @@
 //! Foresees which pages SQLite reads next.
 //!
 //! An interior page of a B-tree lists its children in the order of their keys (SQLite file format §1.6), and a scan reads them in that order, wherever in the file they
-//! lie. So the pages of one table are read ahead, not its neighbours in the file: once two children of a page were read one after the other, those behind them are
-//! foreseen, twice as many each time, over the borders of interior pages too.
+//! lie. So the pages of one table are read ahead, not its neighbours in the file: once a few children of a page were read one after the other, those behind them are
+//! foreseen, twice as many each time, over the borders of interior pages too. Lookups and short ranges foresee nothing.
 //!
 //! Everything here is a guess about untrusted pages: what is malformed foresees nothing.
 
@@ -12,8 +12,8 @@ use crate::base::page::{PageCount, PageNo};
 
 /// Interior pages that are remembered.
 const MAX_NODES: usize = 64;
-/// The first pages that are foreseen.
-const FIRST_PAGES: usize = 8;
+/// The first pages that are foreseen, once two fewer than that were read in order.
+const FIRST_PAGES: usize = 4;
 /// The most bytes that are foreseen.
 const MOST_BYTES: usize = 32 << 20;
 /// So often, in pages, it is looked at what comes after the page's own children.
@@ -58,7 +58,7 @@ impl ReadAhead {
         let most = (MOST_BYTES / bytes.len().max(512)).max(FIRST_PAGES);
         let Some(node) = self.nodes.get_mut(&parent) else { return Vec::new() };
         match node.at.replace(position) {
-            Some(before) if before + 1 == position => node.window = (node.window * 2).clamp(FIRST_PAGES, most),
+            Some(before) if before + 1 == position => node.window = (node.window * 2).clamp(1, most),
             Some(before) if before == position => return Vec::new(),
             // The first child of a page that a scan has come to.
             None if position == 0 && node.window > 0 => {}
@@ -133,7 +133,7 @@ impl Node {
     fn foresee(&mut self, position: usize) -> Vec<PageNo> {
         let from = self.foreseen.max(position + 1);
         let to = (position + 1 + self.window).min(self.children.len());
-        if self.window == 0 || from > position + 1 + self.window / 2 || from >= to {
+        if self.window < FIRST_PAGES || from > position + 1 + self.window / 2 || from >= to {
             return Vec::new();
         }
         self.foreseen = to;
@@ -188,7 +188,7 @@ mod tests {
         for (at, page) in order.clone().enumerate() {
             let bytes = pages.get(&page).unwrap_or(&leaf);
             // All but the first few have been foreseen before they are read.
-            assert!(at < 5 || foreseen.contains(&PageNo(page)), "{page} at {at}");
+            assert!(at < 6 || foreseen.contains(&PageNo(page)), "{page} at {at}");
             foreseen.extend(ahead.note(PageNo(page), bytes, COUNT, |page| pages.get(&page.0).cloned()));
         }
         let mut once = foreseen.clone();

@@ -354,13 +354,11 @@ impl Columns {
     }
 }
 
+/// Takes a key, or `None` for one that is not known.
+type TakeKey<'t> = dyn FnMut(Option<&[Value]>) -> Result<(), DiffError> + 't;
+
 /// Hands the keys of a page's cells to `take`; `None` for one that is too long or cannot be read.
-fn for_each_key(
-    side: &Side<'_>,
-    page: PageNo,
-    bytes: &[u8],
-    take: &mut dyn FnMut(Option<&[Value]>) -> Result<(), DiffError>,
-) -> Result<(), DiffError> {
+fn for_each_key(side: &Side<'_>, page: PageNo, bytes: &[u8], take: &mut TakeKey<'_>) -> Result<(), DiffError> {
     let btree = BtreePage::parse(page, bytes, side.ground.usable)?;
     if btree.kind().is_table() {
         return Err(DiffError::Damaged("a page is of another kind of B-tree"));
