@@ -33,7 +33,6 @@ fn nothing_can_be_written() {
 
 #[test]
 fn only_the_owner_may_read_unless_others_are_let() {
-    use std::os::unix::fs::PermissionsExt;
     let scratch = Scratch::with_snapshot();
     for (options, file, folder) in [(&[][..], 0o400, 0o500), (&["--allow-other"], 0o444, 0o555)] {
         let Some(mounted) = Mounted::new(&scratch, options) else { return };

@@ -205,8 +205,8 @@ impl States for Catalog {
             return Ok(file.clone());
         }
         let state = points::at(&self.reader(), &found.snapshots, time);
-        let state = state
-            .map_err(|source| StateError::Repository { database: database.to_owned(), source: Box::new(source) })?;
+        let state =
+            state.map_err(|fault| StateError::Repository { database: database.to_owned(), source: Box::new(fault) })?;
         let file = state.map(|state| Arc::new(StateFile::of(database, &state)));
         let mut known = self.shared.known();
         if is_past && Arc::ptr_eq(&known.listing, &listing) {

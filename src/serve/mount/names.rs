@@ -36,8 +36,8 @@ pub fn file_name(text: &str, limit_bytes: usize) -> String {
 
 /// A character as it stands in a file name.
 fn piece(c: char, is_first: bool) -> String {
-    let is_safe = !(c.is_control() || matches!(c, '/' | '%') || (is_first && c == '.'));
-    if is_safe {
+    let is_unsafe = c.is_control() || matches!(c, '/' | '%') || (is_first && c == '.');
+    if !is_unsafe {
         return c.to_string();
     }
     let mut bytes = [0; 4];

@@ -20,8 +20,8 @@ use crate::sqlite::without_wal::WithoutWal;
 use super::Content;
 use super::sequence::Sequence;
 
-/// States whose page maps are kept.
-const MOST_STATES: usize = 32;
+/// States whose page maps are kept. Each may hold up to 64 MiB of parsed deltas, if it is read all over and has as many.
+const MOST_STATES: usize = 8;
 
 /// See the module documentation.
 pub struct OpenFiles {
