@@ -24,7 +24,7 @@ use super::units::{self, Bytes};
 use super::{output, time};
 
 /// Chunks that are kept decoded while a state is read.
-pub const CACHE_BYTES: u64 = 128 << 20;
+pub const CACHE_BYTES: u64 = 256 << 20;
 
 /// Options of `query`.
 #[derive(Debug, Args)]

@@ -3,7 +3,7 @@
 //! # Guarantees
 //! * A chunk is fetched and decoded once, however many readers ask for it at the same time: the others wait for the first.
 //! * What is kept stays within the limit, apart from the chunks that readers are using and those that are being fetched ahead (at most [`REQUEST_BYTES`] for each
-//!   thread).
+//!   thread). Chunks that were fetched ahead and not read yet take no more than half of it.
 //! * Of a chunk that is let go, the few pages that were read of it stay: a walk through a tree that comes back to pages spread over the whole database fetches none of
 //!   their chunks again.
 //! * Fetching ahead is a hint: a chunk that could not be fetched then is fetched when it is read, and only then its fault is an error.
@@ -11,6 +11,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::Bound::{Excluded, Included};
 use std::ops::Range;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::base::id::{ChunkId, ObjectHash};
@@ -37,12 +38,18 @@ const GAP_BYTES: (u64, u64) = (8 << 10, 96 << 10);
 #[derive(Clone)]
 pub struct ChunkCache {
     shared: Arc<Shared>,
-    ahead: Arc<Mutex<Ahead>>,
+    workers: Arc<Mutex<Workers>>,
+}
+
+/// Threads that fetch ahead, each until nothing waits.
+struct Workers {
+    lane: Lane<(), ()>,
+    shared: Arc<Shared>,
 }
 
 /// What is fetched ahead. While all threads are busy, more chunks gather here, and more of them are fetched with one request: the slower the destination, the larger the requests.
+#[derive(Default)]
 struct Ahead {
-    lane: Lane<Vec<Place>, ()>,
     /// Chunks of which the request has not begun, by pack and offset.
     pending: BTreeMap<Spot, Place>,
     /// In the order in which they were asked for.
@@ -57,6 +64,11 @@ struct Shared {
     reader: ChunkReader,
     limit_bytes: u64,
     kept: Mutex<Kept>,
+    ahead: Mutex<Ahead>,
+    /// Bytes of chunks that were fetched ahead and not read yet.
+    ahead_bytes: AtomicU64,
+    /// Nobody reads any more.
+    is_closed: AtomicBool,
 }
 
 /// Pages of chunks that are gone, by chunk and offset: those that came or were used since the older half was dropped, and that half.
@@ -87,6 +99,8 @@ struct Slot {
 struct SlotState {
     is_loading: bool,
     was_used: bool,
+    /// It was fetched ahead and not read yet.
+    is_ahead: bool,
     chunk: Option<Arc<Vec<u8>>>,
     /// Offsets and lengths of pages that were read, up to one more than are kept.
     read: Vec<(usize, usize)>,
@@ -98,14 +112,26 @@ struct Loading<'s>(&'s Slot);
 impl ChunkCache {
     /// A cache of what `reader` reads.
     pub fn new(reader: ChunkReader, limit_bytes: u64) -> Self {
-        let threads = reader.repository().environment().fetch_threads;
-        let shared = Arc::new(Shared { reader, limit_bytes, kept: Mutex::default() });
-        let fetching = Arc::clone(&shared);
-        let lane = Lane::new(threads, move |places: Vec<Place>| fetching.fetch(&places));
-        let is_remote = shared.reader.repository().store().concurrency() > 0;
+        let environment = reader.repository().environment();
+        let is_remote = reader.repository().store().concurrency() > 0;
         let gap_bytes = if is_remote { GAP_BYTES.1 } else { GAP_BYTES.0 };
-        let ahead = Ahead { lane, pending: BTreeMap::new(), order: VecDeque::new(), gap_bytes };
-        Self { shared, ahead: Arc::new(Mutex::new(ahead)) }
+        let (threads, ahead) = (environment.fetch_threads, Ahead { gap_bytes, ..Ahead::default() });
+        let shared = Arc::new(Shared {
+            reader,
+            limit_bytes,
+            kept: Mutex::default(),
+            ahead: Mutex::new(ahead),
+            ahead_bytes: AtomicU64::new(0),
+            is_closed: AtomicBool::new(false),
+        });
+        let fetching = Arc::clone(&shared);
+        let lane = Lane::new(threads, move |()| {
+            while let Some(places) = fetching.next_request() {
+                fetching.fetch(&places);
+            }
+        });
+        let workers = Workers { lane, shared: Arc::clone(&shared) };
+        Self { shared, workers: Arc::new(Mutex::new(workers)) }
     }
 
     /// Where the chunks come from.
@@ -116,13 +142,19 @@ impl ChunkCache {
     /// A chunk. `needed_by` says what for, in case it stands nowhere.
     pub fn read(&self, id: ChunkId, needed_by: &dyn Fn() -> String) -> Result<Arc<Vec<u8>>, Fault> {
         let slot = self.shared.slot(id);
-        if let Some(chunk) = slot.wait() {
+        let ahead_bytes = self.shared.ahead_bytes.load(Ordering::Relaxed);
+        if let Some(chunk) = self.shared.wait(&slot) {
+            // There may be room for more now.
+            if self.shared.ahead_bytes.load(Ordering::Relaxed) < ahead_bytes {
+                self.wake();
+            }
             return Ok(chunk);
         }
-        // What waits to be fetched along with it is fetched now.
+        // What waits to be fetched along with it is fetched now, the rest beside it.
         if let Some(places) = self.take_pending(id) {
+            self.wake();
             self.shared.fetch(&places);
-            if let Some(chunk) = slot.wait() {
+            if let Some(chunk) = self.shared.wait(&slot) {
                 return Ok(chunk);
             }
         }
@@ -130,7 +162,7 @@ impl ChunkCache {
         while state.is_loading {
             state = slot.settled.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-        if let Some(chunk) = state.take_used() {
+        if let Some(chunk) = self.shared.take(&mut state) {
             return Ok(chunk);
         }
         state.is_loading = true;
@@ -170,18 +202,38 @@ impl ChunkCache {
     pub fn will_read(&self, chunks: impl IntoIterator<Item = ChunkId>) {
         let missing = chunks.into_iter().filter(|&id| self.shared.is_missing(id));
         let places: Vec<Place> = missing.filter_map(|id| self.shared.reader.place(id)).collect();
-        let mut ahead = self.ahead.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut ahead = self.shared.ahead();
         places.into_iter().for_each(|place| ahead.note(place));
-        self.shared.submit(&mut ahead);
+        drop(ahead);
+        self.wake();
+    }
+
+    /// Lets threads that are free go on.
+    fn wake(&self) {
+        // Whoever has them wakes them.
+        let Ok(mut workers) = self.workers.try_lock() else { return };
+        workers.lane.completed();
+        // Without threads, nothing is fetched ahead.
+        let threads = workers.lane.width() - 1;
+        while workers.lane.in_flight() < threads && self.shared.has_work() {
+            workers.lane.submit(());
+            if workers.lane.in_flight() >= self.shared.ahead().pending.len() {
+                return;
+            }
+        }
     }
 
     /// What is to be fetched with this chunk, if that has not begun; what is left begins as threads are free.
     fn take_pending(&self, id: ChunkId) -> Option<Vec<Place>> {
         let place = self.shared.reader.place(id)?;
-        let mut ahead = self.ahead.try_lock().ok()?;
-        let places = ahead.take(pack_fetch::sort_key(&place)).map(|places| self.shared.begin_all(places));
-        self.shared.submit(&mut ahead);
-        places
+        let places = self.shared.ahead().take(pack_fetch::sort_key(&place));
+        places.map(|places| self.shared.begin_all(places))
+    }
+}
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        self.shared.is_closed.store(true, Ordering::Relaxed);
     }
 }
 
@@ -267,17 +319,50 @@ impl Shared {
         })
     }
 
-    /// Hands requests to threads that are free.
-    fn submit(&self, ahead: &mut Ahead) {
-        ahead.lane.completed();
-        while ahead.lane.in_flight() < ahead.lane.width()
-            && let Some(places) = ahead.next()
-        {
+    fn ahead(&self) -> MutexGuard<'_, Ahead> {
+        self.ahead.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether something waits to be fetched ahead, and there is room for it.
+    fn has_work(&self) -> bool {
+        let has_room = self.ahead_bytes.load(Ordering::Relaxed) <= self.limit_bytes / 2;
+        has_room && !self.is_closed.load(Ordering::Relaxed) && !self.ahead().pending.is_empty()
+    }
+
+    /// What to fetch ahead next.
+    fn next_request(&self) -> Option<Vec<Place>> {
+        while self.has_work() {
+            let places = self.ahead().next()?;
             let places = self.begin_all(places);
             if !places.is_empty() {
-                ahead.lane.submit(places);
+                return Some(places);
             }
         }
+        None
+    }
+
+    /// The chunk of a slot, for a reader.
+    fn take(&self, state: &mut SlotState) -> Option<Arc<Vec<u8>>> {
+        let chunk = state.chunk.clone()?;
+        state.was_used = true;
+        self.forget_ahead(state, chunk.len());
+        Some(chunk)
+    }
+
+    /// A chunk that was fetched ahead is no longer.
+    fn forget_ahead(&self, state: &mut SlotState, bytes: usize) {
+        if std::mem::take(&mut state.is_ahead) {
+            self.ahead_bytes.fetch_sub(bytes as u64, Ordering::Relaxed);
+        }
+    }
+
+    /// The chunk once it is there, if it is or is on its way.
+    fn wait(&self, slot: &Slot) -> Option<Arc<Vec<u8>>> {
+        let mut state = slot.lock();
+        while state.is_loading && state.chunk.is_none() {
+            state = slot.settled.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        self.take(&mut state)
     }
 
     /// Those of the chunks that are neither there nor on their way, which they are now.
@@ -311,6 +396,7 @@ impl Shared {
             if let (Ok(opened), Some(loading)) = (opened, loading) {
                 let chunk = Arc::new(opened.decoded);
                 let bytes = chunk.len() as u64;
+                self.ahead_bytes.fetch_add(bytes, Ordering::Relaxed);
                 loading.settle(chunk, false);
                 self.account(place.chunk.id, slot, bytes);
             }
@@ -332,6 +418,7 @@ impl Shared {
                 kept.order.push_back(oldest);
             } else {
                 let chunk = state.chunk.take().unwrap_or_default();
+                self.forget_ahead(&mut state, chunk.len());
                 kept.bytes -= chunk.len() as u64;
                 kept.slots.remove(&oldest);
                 if state.read.len() <= MAX_LEFT_PAGES {
@@ -364,24 +451,7 @@ impl Leavings {
     }
 }
 
-impl SlotState {
-    fn take_used(&mut self) -> Option<Arc<Vec<u8>>> {
-        let chunk = self.chunk.clone()?;
-        self.was_used = true;
-        Some(chunk)
-    }
-}
-
 impl Slot {
-    /// The chunk once it is there, if it is or is on its way.
-    fn wait(&self) -> Option<Arc<Vec<u8>>> {
-        let mut state = self.lock();
-        while state.is_loading && state.chunk.is_none() {
-            state = self.settled.wait(state).unwrap_or_else(PoisonError::into_inner);
-        }
-        state.take_used()
-    }
-
     fn lock(&self) -> MutexGuard<'_, SlotState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -390,7 +460,7 @@ impl Slot {
 impl Loading<'_> {
     fn settle(self, chunk: Arc<Vec<u8>>, was_used: bool) {
         let mut state = self.0.lock();
-        (state.chunk, state.was_used) = (Some(chunk), was_used);
+        (state.chunk, state.was_used, state.is_ahead) = (Some(chunk), was_used, !was_used);
     }
 }
 
