@@ -72,7 +72,7 @@ impl Adapter {
         Self {
             catalog,
             inodes: Mutex::default(),
-            files: OpenFiles::new(cache, options.content),
+            files: OpenFiles::new(cache, options.cache_bytes, options.content),
             folders: Mutex::default(),
             next_folder: AtomicU64::new(1),
             owner: (geteuid().as_raw(), getegid().as_raw()),

@@ -26,6 +26,7 @@ const MOST_STATES: usize = 8;
 /// See the module documentation.
 pub struct OpenFiles {
     cache: ChunkCache,
+    cache_bytes: u64,
     content: Content,
     handles: Mutex<HashMap<u64, Arc<OpenFile>>>,
     next: AtomicU64,
@@ -62,15 +63,27 @@ impl OpenFile {
 }
 
 impl OpenFiles {
-    /// No file is open.
-    pub fn new(cache: ChunkCache, content: Content) -> Self {
-        Self { cache, content, handles: Mutex::default(), next: AtomicU64::new(1), states: Mutex::default() }
+    /// No file is open. Chunks are kept in `cache`, whose limit is `cache_bytes`.
+    pub fn new(cache: ChunkCache, cache_bytes: u64, content: Content) -> Self {
+        Self {
+            cache,
+            cache_bytes,
+            content,
+            handles: Mutex::default(),
+            next: AtomicU64::new(1),
+            states: Mutex::default(),
+        }
     }
 
     /// Opens a state of a database, whose inode has that number.
     pub fn open(&self, number: u64, database: &str, state: State) -> u64 {
         let handle = self.next.fetch_add(1, Ordering::Relaxed);
-        let file = OpenFile { number, database: database.to_owned(), state, sequence: Mutex::default() };
+        let file = OpenFile {
+            number,
+            database: database.to_owned(),
+            state,
+            sequence: Mutex::new(Sequence::new(self.cache_bytes)),
+        };
         self.handles.lock().unwrap_or_else(PoisonError::into_inner).insert(handle, Arc::new(file));
         handle
     }

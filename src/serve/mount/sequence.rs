@@ -7,8 +7,9 @@ use std::ops::Range;
 
 /// The first bytes that are read ahead.
 const FIRST_BYTES: u64 = 256 << 10;
-/// The most that is read ahead of a reader.
+/// The most that is read ahead of a reader, and the part of the cache's limit that it is at most.
 const MOST_BYTES: u64 = 8 << 20;
+const CACHE_SHARE: u64 = 8;
 /// The kernel asks for several parts at once, in any order, and a scan of one table skips the pages of others: so far from where the reader was it still goes on.
 const NEAR_BYTES: u64 = 1 << 20;
 
@@ -16,8 +17,9 @@ const NEAR_BYTES: u64 = 1 << 20;
 const GIVING_FROM_BYTES: u64 = 1 << 20;
 
 /// Where a reader is.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Sequence {
+    most_bytes: u64,
     next: u64,
     window: u64,
     /// What lies before this was read ahead.
@@ -36,12 +38,18 @@ pub struct Ahead {
 }
 
 impl Sequence {
+    /// A reader at the beginning of a file, whose chunks go into a cache of that limit.
+    pub fn new(cache_bytes: u64) -> Self {
+        let most_bytes = (cache_bytes / CACHE_SHARE).clamp(FIRST_BYTES, MOST_BYTES);
+        Self { most_bytes, next: 0, window: 0, foreseen: 0, given: 0 }
+    }
+
     /// Notes that bytes are read; returns what to do now, if anything.
     pub fn note(&mut self, read: Range<u64>) -> Option<Ahead> {
         let reached = self.next.max(self.given);
         let is_near = read.start < reached + NEAR_BYTES && read.start + NEAR_BYTES >= self.next;
         if !is_near {
-            *self = Self { next: read.end, window: 0, foreseen: read.end, given: read.end };
+            (self.next, self.window, self.foreseen, self.given) = (read.end, 0, read.end, read.end);
             return None;
         }
         if read.end <= self.next {
@@ -54,7 +62,7 @@ impl Sequence {
         if is_foreseen && is_given {
             return None;
         }
-        self.window = (self.window * 2).clamp(FIRST_BYTES, MOST_BYTES);
+        self.window = (self.window * 2).clamp(FIRST_BYTES, self.most_bytes);
         let from = self.next;
         // What was foreseen before is foreseen again, for threads may not have been free for all of it.
         self.foreseen = from + self.window;
@@ -72,7 +80,7 @@ mod tests {
     /// A scan of every other page, of which those that were given are not asked for.
     #[test]
     fn a_reader_that_goes_on_is_read_ahead_of_and_given_what_comes_next() {
-        let mut sequence = Sequence::default();
+        let mut sequence = Sequence::new(256 << 20);
         let (mut foreseen, mut given, mut asked, mut hints) = (0, 0, 0, 0);
         for at in (0..64 << 20).step_by(8192).filter(|at| at % (3 << 13) != 0) {
             if at < given {
@@ -90,7 +98,7 @@ mod tests {
 
     #[test]
     fn parts_in_another_order_and_small_gaps_go_on() {
-        let mut sequence = Sequence::default();
+        let mut sequence = Sequence::new(256 << 20);
         let order = [0, 2, 1, 3, 5, 4, 9, 8, 12];
         let hints = order.iter().filter(|at| sequence.note(**at << 17..(**at + 1) << 17).is_some());
         assert!(hints.count() >= 3);
@@ -98,7 +106,7 @@ mod tests {
 
     #[test]
     fn one_who_jumps_about_is_not_read_ahead_of() {
-        let mut sequence = Sequence::default();
+        let mut sequence = Sequence::new(256 << 20);
         for at in [500, 20, 300, 100, 700] {
             assert_eq!(sequence.note(at << 20..(at << 20) + 4096), None, "{at}");
         }
