@@ -24,6 +24,7 @@ Shows, until Ctrl-C, SIGTERM or `umount DIR`:
   by-id/<id>.db                                 or the first digits of an id
   tags/<tag>/<time>-<name>-<id>.db
 New snapshots appear by themselves. An open file keeps its state. The attribute user.blake3 is the hash of the state's image (getfattr -d FILE).
+While the destination is away, what was read before can be read, and the rest is an I/O error after the time that --retry-for gives.
 
 Examples:
   continuum -r /backup/repo mount /mnt/past

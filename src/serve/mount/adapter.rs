@@ -5,14 +5,15 @@
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::io;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use fuser::{
     Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo, InitFlags, KernelConfig,
-    LockOwner, OpenAccMode, OpenFlags, ReplyAttr, ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyOpen,
-    ReplyXattr, Request,
+    LockOwner, Notifier, OpenAccMode, OpenFlags, ReplyAttr, ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry,
+    ReplyOpen, ReplyXattr, Request,
 };
 use rustix::process::{getegid, geteuid};
 
@@ -22,7 +23,7 @@ use crate::repo::chunk_cache::ChunkCache;
 use super::catalog::Catalog;
 use super::inodes::{Inodes, ROOT};
 use super::listing::{Listing, StateFile};
-use super::reading::OpenFiles;
+use super::reading::{OpenFile, OpenFiles};
 use super::tree::{Node, Validity};
 use super::{Audience, MountOptions};
 
@@ -36,6 +37,11 @@ const PASSING_TTL: Duration = Duration::from_secs(1);
 /// Requests that the kernel sends ahead of readers.
 const MAX_BACKGROUND: u16 = 64;
 
+/// What the kernel is given at once.
+const GIFT_BYTES: u64 = 256 << 10;
+/// The largest page that kernels use.
+const KERNEL_PAGE_BYTES: u64 = 64 << 10;
+
 /// What `stat` tells as the size of a block that is good to read.
 const BLOCK_BYTES: u32 = 128 << 10;
 
@@ -48,6 +54,8 @@ pub struct Adapter {
     next_folder: AtomicU64,
     owner: (u32, u32),
     audience: Audience,
+    kernel: Arc<OnceLock<Notifier>>,
+    giving: Mutex<()>,
 }
 
 /// A line of a folder that is being listed.
@@ -64,12 +72,19 @@ impl Adapter {
         Self {
             catalog,
             inodes: Mutex::default(),
-            files: OpenFiles::new(cache, options.content),
+            files: OpenFiles::new(cache, options.cache_bytes, options.content),
             folders: Mutex::default(),
             next_folder: AtomicU64::new(1),
             owner: (geteuid().as_raw(), getegid().as_raw()),
             audience: options.audience,
+            kernel: Arc::default(),
+            giving: Mutex::default(),
         }
+    }
+
+    /// Takes the way to the kernel, once there is one.
+    pub fn kernel(&self) -> Arc<OnceLock<Notifier>> {
+        Arc::clone(&self.kernel)
     }
 
     fn node(&self, number: INodeNo) -> Result<Node, Errno> {
@@ -97,7 +112,7 @@ impl Adapter {
         let node = self.node(number)?;
         let file = node.file().ok_or(Errno::EISDIR)?;
         match self.catalog.state(file) {
-            Ok(Some(state)) => Ok(self.files.open(&file.database, state)),
+            Ok(Some(state)) => Ok(self.files.open(number.0, &file.database, state)),
             Ok(None) => Err(Errno::ESTALE),
             Err(fault) => {
                 self.catalog.say(format!("{}, commit {}: {}", file.database, file.commit, fault.describe()));
@@ -143,6 +158,24 @@ impl Adapter {
             rdev: 0,
             blksize: BLOCK_BYTES,
             flags: 0,
+        }
+    }
+
+    /// Puts a part of a file into the kernel's page cache, without being asked.
+    ///
+    /// The kernel waits for pages that are being read, so only one thread does this at a time, and after it has answered: the others are there for those reads.
+    fn give(&self, file: &OpenFile, range: Range<u64>) {
+        let (Some(kernel), Ok(_giving)) = (self.kernel.get(), self.giving.try_lock()) else { return };
+        // Whole pages of the kernel; what it has already stays the same.
+        let mut from = range.start / KERNEL_PAGE_BYTES * KERNEL_PAGE_BYTES;
+        while from < range.end {
+            let to = range.end.min(from + GIFT_BYTES);
+            let given = self.files.read(file, &(from..to), |bytes| kernel.store(INodeNo(file.number), from, bytes));
+            // What is wrong is said when it is read.
+            if !matches!(given, Ok(Ok(()))) {
+                return;
+            }
+            from = to;
         }
     }
 
@@ -230,14 +263,22 @@ impl Filesystem for Adapter {
         let Some(file) = self.files.get(handle.0) else { return reply.error(Errno::EBADF) };
         let mut reply = Some(reply);
         let range = offset..offset.saturating_add(u64::from(size));
-        let done = self.files.read(&file, range, |bytes| {
+        let done = self.files.read(&file, &range, |bytes| {
             if let Some(reply) = reply.take() {
                 reply.data(bytes);
             }
         });
-        if let (Err(error), Some(reply)) = (done, reply) {
-            self.catalog.say(format!("{}: {}", file.describe(), with_causes(&error)));
-            reply.error(Errno::EIO);
+        match (done, reply) {
+            (Err(error), Some(reply)) => {
+                self.catalog.say(format!("{}: {}", file.describe(), with_causes(&error)));
+                reply.error(Errno::EIO);
+            }
+            // The reader has what it asked for: now there is time to look ahead.
+            _ => {
+                if let Some(give) = self.files.look_ahead(&file, &range) {
+                    self.give(&file, give);
+                }
+            }
         }
     }
 

@@ -13,6 +13,7 @@
 //!   [`Content::Exact`] every byte is the image's, whose hash is the attribute `user.blake3`.
 //! * Names from the repository are untrusted: [`names`]. So is its content: what cannot be read is an I/O error for the reader and a notice, never other bytes.
 //! * Memory is bounded: chunks by the cache's limit, everything else by constants beside it; what the repository lists is in memory.
+//! * A reader that goes on is read ahead of, and the kernel is given what comes next before it is asked for ([`sequence`]).
 //! * When the destination is away, what is known and kept can be read; the rest fails within the time that requests are given, and works again once it is back.
 
 mod adapter;

@@ -119,8 +119,13 @@ pub fn mount(
         monitor.event(Event::Notice(format!("no snapshot of a database named {name:?} yet")));
     }
     let config = config(options);
-    match fuser::spawn_mount(Adapter::new(catalog, options), &folder, &config) {
-        Ok(session) => Ok(Mount { session, folder }),
+    let adapter = Adapter::new(catalog, options);
+    let kernel = adapter.kernel();
+    match fuser::spawn_mount(adapter, &folder, &config) {
+        Ok(session) => {
+            let _ = kernel.set(session.notifier());
+            Ok(Mount { session, folder })
+        }
         Err(error) => Err(refusal(&folder, error)),
     }
 }

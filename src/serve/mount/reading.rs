@@ -26,6 +26,7 @@ const MOST_STATES: usize = 8;
 /// See the module documentation.
 pub struct OpenFiles {
     cache: ChunkCache,
+    cache_bytes: u64,
     content: Content,
     handles: Mutex<HashMap<u64, Arc<OpenFile>>>,
     next: AtomicU64,
@@ -41,6 +42,8 @@ type Slot = Mutex<Option<Arc<LazyPages>>>;
 
 /// An open file.
 pub struct OpenFile {
+    /// Its inode's number.
+    pub number: u64,
     database: String,
     state: State,
     sequence: Mutex<Sequence>,
@@ -51,18 +54,36 @@ impl OpenFile {
     pub fn describe(&self) -> String {
         format!("{}, commit {}", self.database, self.state.commit)
     }
+
+    /// The part of a range that the file has.
+    fn within(&self, range: &Range<u64>) -> Range<u64> {
+        let end = self.state.image_bytes();
+        range.start.min(end)..range.end.min(end)
+    }
 }
 
 impl OpenFiles {
-    /// No file is open.
-    pub fn new(cache: ChunkCache, content: Content) -> Self {
-        Self { cache, content, handles: Mutex::default(), next: AtomicU64::new(1), states: Mutex::default() }
+    /// No file is open. Chunks are kept in `cache`, whose limit is `cache_bytes`.
+    pub fn new(cache: ChunkCache, cache_bytes: u64, content: Content) -> Self {
+        Self {
+            cache,
+            cache_bytes,
+            content,
+            handles: Mutex::default(),
+            next: AtomicU64::new(1),
+            states: Mutex::default(),
+        }
     }
 
-    /// Opens a state of a database.
-    pub fn open(&self, database: &str, state: State) -> u64 {
+    /// Opens a state of a database, whose inode has that number.
+    pub fn open(&self, number: u64, database: &str, state: State) -> u64 {
         let handle = self.next.fetch_add(1, Ordering::Relaxed);
-        let file = OpenFile { database: database.to_owned(), state, sequence: Mutex::default() };
+        let file = OpenFile {
+            number,
+            database: database.to_owned(),
+            state,
+            sequence: Mutex::new(Sequence::new(self.cache_bytes)),
+        };
         self.handles.lock().unwrap_or_else(PoisonError::into_inner).insert(handle, Arc::new(file));
         handle
     }
@@ -81,10 +102,10 @@ impl OpenFiles {
     pub fn read<T>(
         &self,
         file: &OpenFile,
-        range: Range<u64>,
+        range: &Range<u64>,
         take: impl FnOnce(&[u8]) -> T,
     ) -> Result<T, RepositoryError> {
-        let range = range.start..range.end.min(file.state.image_bytes());
+        let range = file.within(range);
         if range.is_empty() {
             return Ok(take(&[]));
         }
@@ -96,17 +117,20 @@ impl OpenFiles {
         let first = PageNo(whole.start as u32 + 1);
         match self.content {
             Content::Exact => pages.read(first, &mut buffer)?,
-            Content::WithoutWal => WithoutWal(Arc::clone(&pages)).read(first, &mut buffer)?,
+            Content::WithoutWal => WithoutWal(pages).read(first, &mut buffer)?,
         }
         let skip = (range.start - whole.start * page_bytes) as usize;
-        let taken = take(&buffer[skip..skip + (range.end - range.start) as usize]);
-        // The reader has what it asked for: now there is time to look ahead.
-        let ahead = file.sequence.lock().unwrap_or_else(PoisonError::into_inner).note(range);
-        if let Some(ahead) = ahead {
-            let ahead = whole_pages(&(ahead.start..ahead.end.min(file.state.image_bytes())), page_bytes);
-            pages.will_read(&ahead.map(|page| PageNo(page as u32 + 1)).collect::<Vec<_>>());
-        }
-        Ok(taken)
+        Ok(take(&buffer[skip..skip + (range.end - range.start) as usize]))
+    }
+
+    /// Notes that a range was read, and reads ahead of a reader that goes on; returns what it should be given without its asking.
+    pub fn look_ahead(&self, file: &OpenFile, range: &Range<u64>) -> Option<Range<u64>> {
+        let ahead = file.sequence.lock().unwrap_or_else(PoisonError::into_inner).note(file.within(range))?;
+        let pages = whole_pages(&file.within(&ahead.fetch), file.state.page_size.bytes() as u64);
+        let pages: Vec<PageNo> = pages.map(|page| PageNo(page as u32 + 1)).collect();
+        // What is wrong is said when it is read.
+        self.pages(file).ok()?.will_read(&pages);
+        Some(file.within(&ahead.give)).filter(|give| !give.is_empty())
     }
 
     fn pages(&self, file: &OpenFile) -> Result<Arc<LazyPages>, Fault> {
