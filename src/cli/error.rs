@@ -358,7 +358,7 @@ impl From<QueryError> for CliError {
 
 impl From<TablesError> for CliError {
     fn from(error: TablesError) -> Self {
-        let hint = super::tables::hint(&error);
+        let hint = tables_hint(&error);
         let code = match error {
             TablesError::Files(error) => return error.into(),
             TablesError::Repository(error) => return error.into(),
@@ -369,6 +369,31 @@ impl From<TablesError> for CliError {
         };
         Self { error: error.into(), code, hint }
     }
+}
+
+/// What to do next.
+fn tables_hint(error: &TablesError) -> Option<String> {
+    Some(match error {
+        TablesError::NoSuchTable { similar, .. } if !similar.is_empty() => format!("{} is meant?", similar.join(", or ")),
+        TablesError::Refused { .. } => "restore the whole state to a file and take it from there".to_owned(),
+        TablesError::Unknown { .. } => {
+            "restore the whole state to a file and let the application open it: it brings that along".to_owned()
+        }
+        TablesError::Condition { .. } => {
+            "one expression on the table's columns: text stands in single quotes, --where \"name = 'Ada'\"".to_owned()
+        }
+        TablesError::ConditionFor(_) => "name one table with --tables".to_owned(),
+        TablesError::OtherTable { .. } => "restore to a new database with --to, and carry the rows over by hand".to_owned(),
+        TablesError::Conflict { .. } => {
+            "nothing was changed; --on-conflict ignore keeps such rows, --on-conflict replace gives them the values that they had".to_owned()
+        }
+        TablesError::Unfit { .. } => "nothing was changed; --where can leave the row out".to_owned(),
+        TablesError::Orphans(_) => "restore the tables that are referred to as well".to_owned(),
+        TablesError::Busy(_) => "nothing was changed; wait longer with --busy-timeout".to_owned(),
+        TablesError::Encoding { .. } => "restore to a new database with --to".to_owned(),
+        TablesError::NothingThere(_) => "--to makes a new database".to_owned(),
+        _ => return None,
+    })
 }
 
 impl From<DiffError> for CliError {
