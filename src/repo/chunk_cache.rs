@@ -243,6 +243,10 @@ impl Ahead {
         if self.pending.len() < MAX_PENDING && self.pending.insert(spot, place).is_none() {
             self.order.push_back(spot);
         }
+        // What was fetched along with others, or by a reader, is still in line.
+        if self.order.len() > 2 * MAX_PENDING {
+            self.order.retain(|spot| self.pending.contains_key(spot));
+        }
     }
 
     /// The next request: around the chunk that was asked for first.
