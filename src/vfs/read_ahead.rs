@@ -15,7 +15,7 @@ const MAX_NODES: usize = 64;
 /// The first pages that are foreseen, once two fewer than that were read in order.
 const FIRST_PAGES: usize = 4;
 /// The most bytes that are foreseen.
-const MOST_BYTES: usize = 32 << 20;
+const MOST_BYTES: usize = 8 << 20;
 /// So often, in pages, it is looked at what comes after the page's own children.
 const LOOK_PAGES: usize = 16;
 
@@ -115,16 +115,23 @@ impl ReadAhead {
         if self.asked.len() >= MAX_NODES {
             self.asked.clear();
         }
-        if self.order.len() >= MAX_NODES
-            && let Some(oldest) = self.order.pop_front()
-            && let Some(node) = self.nodes.remove(&oldest)
-        {
-            self.parents.retain(|_, (parent, _)| *parent != oldest);
-            drop(node);
+        if self.order.len() >= MAX_NODES {
+            self.forget_oldest();
         }
         self.parents.extend(children.iter().enumerate().map(|(position, &child)| (child, (page, position))));
         self.nodes.insert(page, Node { children, at: None, window: 0, foreseen: 0 });
         self.order.push_back(page);
+    }
+
+    /// Forgets the oldest page that no other one that is remembered lies below: a scan goes on from page to page through what is above them.
+    fn forget_oldest(&mut self) {
+        let above: HashSet<PageNo> =
+            self.nodes.keys().filter_map(|page| self.parents.get(page)).map(|(parent, _)| *parent).collect();
+        let Some(at) = self.order.iter().position(|page| !above.contains(page)) else { return };
+        if let Some(oldest) = self.order.remove(at) {
+            self.nodes.remove(&oldest);
+            self.parents.retain(|_, (parent, _)| *parent != oldest);
+        }
     }
 }
 
@@ -196,6 +203,25 @@ mod tests {
         once.dedup();
         assert_eq!(once.len(), foreseen.len());
         assert!(foreseen.iter().all(|page| order.clone().any(|read| read == page.0)));
+    }
+
+    #[test]
+    fn a_long_scan_is_foreseen_to_its_end() {
+        let below = |number: u32| (1000 + 50 * number..1050 + 50 * number).collect::<Vec<u32>>();
+        let interiors: Vec<u32> = (10..160).collect();
+        let mut pages = HashMap::from([(2, interior(&interiors))]);
+        pages.extend(interiors.iter().zip(0..).map(|(&page, number)| (page, interior(&below(number)))));
+        let leaf = vec![0x0d; 4096];
+        let order = interiors.iter().zip(0..).flat_map(|(&page, number)| [page].into_iter().chain(below(number)));
+        let (mut ahead, mut foreseen) = (ReadAhead::default(), HashSet::new());
+        for (at, page) in [2].into_iter().chain(order).enumerate() {
+            let bytes = pages.get(&page).unwrap_or(&leaf);
+            let is_known = foreseen.len();
+            assert!(at < 6 || foreseen.contains(&PageNo(page)), "{page} at {at}");
+            // Far ahead of the reader, but for the beginning and the end.
+            assert!(!(1000..6000).contains(&at) || is_known > at + 500, "{is_known} at {at}");
+            foreseen.extend(ahead.note(PageNo(page), bytes, COUNT, |page| pages.get(&page.0).cloned()));
+        }
     }
 
     #[test]
