@@ -2,7 +2,6 @@
 
 use std::io::{self, BufWriter, Write};
 use std::sync::Arc;
-use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use rusqlite::types::ValueRef;
@@ -83,10 +82,7 @@ pub fn run(session: &Session, arguments: &DiffArguments) -> Result<u8, CliError>
     let pair = select_pair(&arguments.a, &arguments.b, arguments.name.as_deref(), &repository, &monitor)?;
     let changed = changed_pages(&pair.reader, &pair.states[0], &pair.states[1])?;
     let cache = ChunkCache::new(pair.reader.clone(), CACHE_BYTES);
-    let limits = Limits {
-        time: (arguments.time_limit > 0).then(|| Duration::from_secs(arguments.time_limit)),
-        memory_bytes: arguments.memory_limit.0,
-    };
+    let limits = Limits::of_seconds(arguments.time_limit, arguments.memory_limit.0);
     let open = |at: usize| -> Result<_, CliError> {
         let pages = Arc::new(LazyPages::open(&cache, &pair.states[at])?);
         let (timer, shown) = (Arc::new(SystemTimer::default()), Arc::new(WithoutWal(Arc::clone(&pages))));

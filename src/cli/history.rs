@@ -2,7 +2,6 @@
 
 use std::fmt::Write as _;
 use std::sync::Arc;
-use std::time::Duration;
 
 use clap::Args;
 use serde_json::{Map, Value as Json, json};
@@ -66,10 +65,7 @@ impl Span {
             return Err(CliError::failed(format!("{database} has no restore point in that time"))
                 .with_hint("`continuum log` lists all restore points"));
         }
-        let limits = Limits {
-            time: (self.time_limit > 0).then(|| Duration::from_secs(self.time_limit)),
-            memory_bytes: self.memory_limit.0,
-        };
+        let limits = Limits::of_seconds(self.time_limit, self.memory_limit.0);
         Ok(Asking { walk, cache: ChunkCache::new(reader, CACHE_BYTES), limits })
     }
 }

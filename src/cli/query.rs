@@ -4,7 +4,6 @@ use std::fs;
 use std::io::{self, IsTerminal, Read};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use clap::{Args, ValueHint};
 use rusqlite::types::{Value, ValueRef};
@@ -74,10 +73,7 @@ pub fn run(session: &Session, arguments: &QueryArguments) -> Result<u8, CliError
     let repository = session.open()?;
     let monitor = session.monitor();
     let Selected { reader, database: name, state } = arguments.selection.select(snapshot, &repository, &monitor)?;
-    let limits = Limits {
-        time: (arguments.time_limit > 0).then(|| Duration::from_secs(arguments.time_limit)),
-        memory_bytes: arguments.memory_limit.0,
-    };
+    let limits = Limits::of_seconds(arguments.time_limit, arguments.memory_limit.0);
     let cache = ChunkCache::new(reader, CACHE_BYTES);
     let database = Database::open(&cache, &state, limits, Arc::new(SystemTimer::default()), monitor)?;
     if session.json() {

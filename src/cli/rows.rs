@@ -7,6 +7,7 @@ use clap::ValueEnum;
 use rusqlite::types::ValueRef;
 use serde_json::{Value, json};
 
+use crate::base::id::to_hex;
 use crate::ops::query::Rows;
 
 /// So many rows are looked at for the width of columns, and in a table no more are kept.
@@ -139,7 +140,7 @@ pub fn json_of(value: ValueRef<'_>) -> Value {
             serde_json::Number::from_f64(number).map_or_else(|| number.to_string().into(), Value::Number)
         }
         ValueRef::Text(text) => String::from_utf8_lossy(text).into(),
-        ValueRef::Blob(bytes) => json!({ "blob": hex(bytes) }),
+        ValueRef::Blob(bytes) => json!({ "blob": to_hex(bytes) }),
     }
 }
 
@@ -147,7 +148,7 @@ pub fn json_of(value: ValueRef<'_>) -> Value {
 pub fn cell(value: ValueRef<'_>) -> String {
     match value {
         ValueRef::Null => "NULL".to_owned(),
-        ValueRef::Blob(bytes) => format!("x'{}'", hex(bytes)),
+        ValueRef::Blob(bytes) => format!("x'{}'", to_hex(bytes)),
         _ => shown(&field(value)),
     }
 }
@@ -159,7 +160,7 @@ fn field(value: ValueRef<'_>) -> String {
         ValueRef::Integer(number) => number.to_string(),
         ValueRef::Real(number) => format!("{number:?}"),
         ValueRef::Text(text) => String::from_utf8_lossy(text).into_owned(),
-        ValueRef::Blob(bytes) => hex(bytes),
+        ValueRef::Blob(bytes) => to_hex(bytes),
     }
 }
 
@@ -181,14 +182,6 @@ pub fn shown(text: &str) -> String {
         if c.is_control() { out.extend(c.escape_default()) } else { out.push(c) }
     }
     out
-}
-
-/// Bytes in base 16.
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 #[cfg(test)]

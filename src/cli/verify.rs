@@ -7,6 +7,7 @@ use clap::{Args, ValueHint};
 use serde_json::{Value, json};
 
 use crate::base::clock::{SystemTimer, Timer};
+use crate::base::id::to_hex;
 use crate::format::verification::{Outcome, Record, Verification};
 use crate::monitor::{Event, Monitor};
 use crate::ops::snapshots::{SelectError, Snapshot, select_snapshot, snapshots};
@@ -19,7 +20,6 @@ use crate::repo::{Fault, Repository, RepositoryError, TOOL};
 
 use super::error::{CliError, DAMAGE, DONE};
 use super::query::CACHE_BYTES;
-use super::rows::hex;
 use super::session::{self, Session};
 use super::units::{self, Bytes};
 use super::{output, time};
@@ -167,7 +167,7 @@ fn describe(record: &Record) -> String {
         text += &format!("  {:<9}  {outcome:<7}  {}\n", check.kind.to_string(), super::rows::shown(&check.detail));
     }
     if let Some(sha256) = &record.sha256 {
-        text += &format!("  sha256     {}\n", hex(&sha256[..]));
+        text += &format!("  sha256     {}\n", to_hex(&sha256[..]));
     }
     text
 }
@@ -183,7 +183,7 @@ pub fn document(record: &Record) -> Value {
         "snapshot": record.snapshot.to_string(),
         "database": record.database,
         "blake3": record.root.to_string(),
-        "sha256": record.sha256.as_ref().map(|sha256| hex(&sha256[..])),
+        "sha256": record.sha256.as_ref().map(|sha256| to_hex(&sha256[..])),
         "passed": record.is_passed(),
         "checks": checks,
         "restore_seconds": record.restore_micros.map(|micros| micros as f64 / 1e6),

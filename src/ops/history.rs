@@ -6,11 +6,12 @@
 use rusqlite::Connection;
 use rusqlite::params_from_iter;
 
+use crate::sqlite::identifier::quoted;
 use crate::sqlite::record::Value;
 
 use super::ask::Asker;
 use super::diff::rows::{Argument, owned};
-use super::diff::schema::{Column, Storage, Table, quoted};
+use super::diff::schema::{Column, Storage, Table};
 use super::query::QueryError;
 
 /// A row at a restore point.

@@ -67,6 +67,13 @@ pub struct Limits {
     pub memory_bytes: u64,
 }
 
+impl Limits {
+    /// So many seconds, 0 for as long as it takes.
+    pub fn of_seconds(seconds: u64, memory_bytes: u64) -> Self {
+        Self { time: (seconds > 0).then(|| Duration::from_secs(seconds)), memory_bytes }
+    }
+}
+
 /// Why a query gave no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum QueryError {

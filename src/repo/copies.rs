@@ -8,10 +8,13 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::base::id::ObjectHash;
+use crate::format::FormatError;
 use crate::format::name::ObjectName;
+use crate::format::object::MAX_SEALED_BYTES;
 use crate::store::{Store, StoreError};
 
-use super::Fault;
+use super::{Fault, Repository};
 
 /// Copies that could not be used although another one could: the destination, and the object.
 #[derive(Clone, Debug, Default)]
@@ -44,6 +47,23 @@ pub fn read_whole<T>(
 ) -> Result<T, Fault> {
     from_any_copy(store, damaged, name, |store| {
         store.read(name, limit_bytes as u64).map_err(Fault::unreadable(name)).and_then(&open)
+    })
+}
+
+/// Reads a sealed object that is named by its hash, compares that, and opens it.
+pub fn read_named<T>(
+    repository: &Repository,
+    name: &ObjectName,
+    open: impl Fn(&[u8]) -> Result<T, FormatError>,
+) -> Result<T, Fault> {
+    let hash = name.hash().ok_or_else(|| Fault::ForeignName { name: name.clone() })?;
+    let Repository { store, damaged, .. } = repository;
+    read_whole(&**store, damaged, name, MAX_SEALED_BYTES, |object| {
+        let found = ObjectHash::of(&object);
+        if found != hash {
+            return Err(Fault::WrongHash { name: name.clone(), found });
+        }
+        open(&object).map_err(Fault::object(name))
     })
 }
 

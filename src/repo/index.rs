@@ -4,17 +4,16 @@
 
 use std::sync::Arc;
 
-use crate::base::id::{ChunkId, ObjectHash};
+use crate::base::id::ChunkId;
 use crate::format::index::{IndexSegment, ListedPack};
 use crate::format::manifest::Layer;
 use crate::format::name::{Folder, ObjectName};
-use crate::format::object::MAX_SEALED_BYTES;
 use crate::format::pack::PackedChunk;
 use crate::monitor::Monitor;
 use crate::store::lane::concurrently;
 use crate::store::{Listed, StoreError};
 
-use super::copies::read_whole;
+use super::copies::read_named;
 use super::{Fault, Repository, RepositoryError};
 
 /// Where a chunk stands.
@@ -141,13 +140,6 @@ impl Index {
 }
 
 fn read_segment(repository: &Repository, name: &ObjectName) -> Result<IndexSegment, Fault> {
-    let hash = name.hash().ok_or_else(|| Fault::ForeignName { name: name.clone() })?;
-    let Repository { store, damaged, config, keys, .. } = repository;
-    read_whole(&**store, damaged, name, MAX_SEALED_BYTES, |object| {
-        let found = ObjectHash::of(&object);
-        if found != hash {
-            return Err(Fault::WrongHash { name: name.clone(), found });
-        }
-        IndexSegment::open(&object, &config.seal_context(), &keys.index).map_err(Fault::object(name))
-    })
+    let Repository { config, keys, .. } = repository;
+    read_named(repository, name, |object| IndexSegment::open(object, &config.seal_context(), &keys.index))
 }

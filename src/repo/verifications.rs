@@ -6,12 +6,11 @@ use crate::base::clock::UnixMicros;
 use crate::base::id::ObjectHash;
 use crate::format::manifest::Manifest;
 use crate::format::name::{Folder, ObjectName};
-use crate::format::object::MAX_SEALED_BYTES;
 use crate::format::verification::{Record, Verification};
 use crate::store::StoreError;
 use crate::store::lane::concurrently;
 
-use super::copies::read_whole;
+use super::copies::read_named;
 use super::{Fault, Repository, RepositoryError};
 
 /// A record, and when it was made.
@@ -60,15 +59,8 @@ pub fn load(repository: &Repository) -> Result<(Verifications, Vec<Fault>), Stor
 }
 
 fn read(repository: &Repository, name: &ObjectName) -> Result<Verification, Fault> {
-    let hash = name.hash().ok_or_else(|| Fault::ForeignName { name: name.clone() })?;
-    let Repository { store, damaged, config, keys, .. } = repository;
-    read_whole(&**store, damaged, name, MAX_SEALED_BYTES, |object| {
-        let found = ObjectHash::of(&object);
-        if found != hash {
-            return Err(Fault::WrongHash { name: name.clone(), found });
-        }
-        Verification::open(&object, &config.seal_context(), &keys.verification).map_err(Fault::object(name))
-    })
+    let Repository { config, keys, .. } = repository;
+    read_named(repository, name, |object| Verification::open(object, &config.seal_context(), &keys.verification))
 }
 
 /// Stores what was found.

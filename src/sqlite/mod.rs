@@ -5,6 +5,7 @@
 
 pub mod btree;
 pub mod header;
+pub mod identifier;
 pub mod record;
 pub mod uri;
 pub mod varint;

@@ -11,10 +11,11 @@ use rusqlite::{Connection, Row as SqlRow, Rows, Statement, ToSql, params_from_it
 
 use crate::base::page::PageNo;
 use crate::sqlite::btree::{BtreePage, Cell};
+use crate::sqlite::identifier::quoted;
 use crate::sqlite::record::{Prefix, Value, first_values};
 
 use super::pages::{for_each_page, read_page};
-use super::schema::{Column, Table, quoted};
+use super::schema::{Column, Table};
 use super::tree::Ground;
 use super::{DiffError, Encoding};
 

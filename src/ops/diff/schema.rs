@@ -83,11 +83,6 @@ pub struct Schema {
     pub tables: Vec<Table>,
 }
 
-/// A name as SQL writes it.
-pub fn quoted(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
-}
-
 impl Schema {
     /// Reads it.
     pub fn read(connection: &Connection) -> Result<Self, DiffError> {

@@ -10,10 +10,11 @@
 
 use std::collections::BTreeSet;
 
+use crate::sqlite::identifier::quoted;
 use crate::sqlite::record::Value;
 
 use super::rows::{Columns, Row, RowChange};
-use super::schema::{Object, Storage, Table, quoted};
+use super::schema::{Object, Storage, Table};
 use super::value::literal;
 use super::{Diff, DiffError, SchemaChange, TablePair};
 

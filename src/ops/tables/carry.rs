@@ -3,11 +3,13 @@
 //! A stored statement is executed only after it was taken apart ([`sql::qualified`]), and what SQLite then has stored for it must be the same text. Triggers are
 //! made last by whoever calls this, so that none fires for what is carried over.
 
+use crate::sqlite::identifier::quoted;
+
 use super::connection::{NEW, PAST, Work};
 use super::error::TablesError;
 use super::plan::{Rows, Table, clause};
 use super::schema::Object;
-use super::sql::{self, list, quoted};
+use super::sql::{self, list};
 
 /// Makes a table, an index, a trigger or a view as it was in the past.
 pub fn make(work: &Work, object: &Object) -> Result<(), TablesError> {

@@ -20,6 +20,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, Params, Row};
 
 use crate::monitor::{Cancelled, Monitor};
 use crate::repo::RepositoryError;
+use crate::sqlite::identifier::quoted;
 use crate::vfs::{Failure, distrust};
 
 use super::error::{TablesError, message};
@@ -91,7 +92,7 @@ impl<'a> Work<'a> {
     ) -> Result<Self, TablesError> {
         let mut work = Self::unattached(past, monitor)?;
         work.target = Some(target.to_owned());
-        work.batch(&format!("PRAGMA main.encoding = {}", super::sql::quoted(encoding)), "set the encoding")?;
+        work.batch(&format!("PRAGMA main.encoding = {}", quoted(encoding)), "set the encoding")?;
         let waiting = work.connection.busy_timeout(busy_timeout);
         waiting.map_err(|error| work.explain(&error, "set the timeout", ""))?;
         work.attach(past.uri, PAST)?;

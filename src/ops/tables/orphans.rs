@@ -5,9 +5,10 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
+use crate::sqlite::identifier::quoted;
+
 use super::connection::{NEW, Work};
 use super::error::TablesError;
-use super::sql::quoted;
 
 /// Rows of one table that refer to missing rows of another.
 #[derive(Clone, Debug, PartialEq, Eq)]

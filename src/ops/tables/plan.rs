@@ -9,10 +9,12 @@ use std::fmt;
 use rusqlite::config::DbConfig;
 use rusqlite::types::Value;
 
+use crate::sqlite::identifier::quoted;
+
 use super::connection::{PAST, Work};
 use super::error::TablesError;
 use super::schema::{self, Object, Schema};
-use super::sql::{self, Kind, quoted};
+use super::sql::{self, Kind};
 
 /// Which tables, and which rows.
 #[derive(Clone, Debug, Default)]

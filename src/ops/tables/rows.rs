@@ -6,10 +6,12 @@
 use rusqlite::types::{ToSql, ToSqlOutput, ValueRef};
 use rusqlite::{ErrorCode, Statement};
 
+use crate::sqlite::identifier::quoted;
+
 use super::connection::{NEW, PAST, Work};
 use super::error::{TablesError, message};
 use super::plan::{Table, clause};
-use super::sql::{list, quoted};
+use super::sql::list;
 
 /// What to do with a row that is there already and has other values.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -2,9 +2,11 @@
 
 use std::collections::HashMap;
 
+use crate::sqlite::identifier::quoted;
+
 use super::connection::{PAST, Work};
 use super::error::TablesError;
-use super::sql::{self, Kind, quoted};
+use super::sql::{self, Kind};
 
 /// A table, view, index or trigger, as `sqlite_schema` has it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,6 +6,8 @@
 //!   and a table's is a list of columns and never a `SELECT`.
 //! * [`check_condition`] takes only text that stays inside the parentheses it is put into.
 
+use crate::sqlite::identifier::quoted;
+
 use std::borrow::Cow;
 
 /// What a stored statement creates.
@@ -72,11 +74,6 @@ impl Token<'_> {
             _ => None,
         }
     }
-}
-
-/// A name in double quotes.
-pub fn quoted(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
 }
 
 /// Names in double quotes, with commas between them.

@@ -5,9 +5,9 @@ use rusqlite::{Connection, Row, params_from_iter};
 
 use crate::base::entropy::Entropy;
 use crate::format::verification::{Check, CheckKind};
+use crate::sqlite::identifier::quoted;
 
 use super::super::query::{Database, QueryError};
-use super::schema::quoted;
 use super::{Subject, VerifyError, check as checked, checked_but, is_of_application, judged, named};
 
 /// The most tables and indexes that are looked at.

@@ -1,10 +1,10 @@
 //! SQLite's own checks.
 
 use crate::format::verification::{Check, CheckKind};
+use crate::sqlite::identifier::quoted;
 
 use super::super::query::{Database, QueryError};
 use super::data::tables;
-use super::schema::quoted;
 use super::{Judged, VerifyError, check as checked, checked_but, is_of_application, judged, named};
 
 /// What is wrong is listed up to so many times.

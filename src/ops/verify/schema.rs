@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::format::verification::{Check, CheckKind};
+use crate::sqlite::identifier::quoted;
 
 use super::super::query::{Database, QueryError};
 use super::super::snapshots::Snapshot;
@@ -67,9 +68,4 @@ fn changes(subject: &Subject<'_>, objects: &BTreeSet<Object>, previous: &Snapsho
     let new = objects.difference(&before).map(|object| describe("+", object));
     let changes: Vec<String> = gone.chain(new).collect();
     Ok(if changes.is_empty() { format!(", as in {id}") } else { format!("; since {id}: {}", named(&changes)) })
-}
-
-/// A name in SQL.
-pub fn quoted(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
 }
