@@ -101,6 +101,8 @@ struct SlotState {
     was_used: bool,
     /// It was fetched ahead and not read yet.
     is_ahead: bool,
+    /// Its bytes are counted.
+    is_counted: bool,
     chunk: Option<Arc<Vec<u8>>>,
     /// Offsets and lengths of pages that were read, up to one more than are kept.
     read: Vec<(usize, usize)>,
@@ -407,11 +409,16 @@ impl Shared {
         }
     }
 
-    /// Counts a chunk that has come, and lets go of old ones.
+    /// Counts a chunk that has come, and lets go of old ones. Each counted chunk stands in the order once; one whose slot was let go of meanwhile belongs to its readers
+    /// alone.
     fn account(&self, id: ChunkId, slot: &Arc<Slot>, bytes: u64) {
         let mut kept = self.kept();
-        // It may have been let go of while it was on its way.
-        kept.slots.entry(id).or_insert_with(|| Arc::clone(slot));
+        if !kept.slots.get(&id).is_some_and(|known| Arc::ptr_eq(known, slot)) {
+            return;
+        }
+        if std::mem::replace(&mut slot.lock().is_counted, true) {
+            return;
+        }
         kept.bytes += bytes;
         kept.order.push_back(id);
         while kept.bytes > self.limit_bytes {
@@ -420,14 +427,18 @@ impl Shared {
             let mut state = slot.lock();
             if std::mem::take(&mut state.was_used) && oldest != id {
                 kept.order.push_back(oldest);
-            } else {
-                let chunk = state.chunk.take().unwrap_or_default();
-                self.forget_ahead(&mut state, chunk.len());
-                kept.bytes -= chunk.len() as u64;
-                kept.slots.remove(&oldest);
-                if state.read.len() <= MAX_LEFT_PAGES {
-                    for &(offset, length) in &state.read {
-                        kept.leavings.put((oldest, offset), chunk[offset..offset + length].into());
+                continue;
+            }
+            kept.slots.remove(&oldest);
+            let Some(chunk) = state.chunk.take() else { continue };
+            state.is_counted = false;
+            self.forget_ahead(&mut state, chunk.len());
+            kept.bytes -= chunk.len() as u64;
+            let read = std::mem::take(&mut state.read);
+            if read.len() <= MAX_LEFT_PAGES {
+                for (offset, length) in read {
+                    if let Some(page) = chunk.get(offset..offset + length) {
+                        kept.leavings.put((oldest, offset), page.into());
                     }
                 }
             }
