@@ -6,18 +6,19 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use continuum::base::clock::SystemTimer;
+use continuum::base::entropy::{Entropy, SeededEntropy};
 use continuum::base::page::{PageNo, PageReader};
 use continuum::crypto::aead::Suite;
 use continuum::monitor::Silent;
 use continuum::ops::query::{Database, Limits, Rows};
 use continuum::ops::snapshot::Choice;
 use continuum::ops::snapshots::snapshots;
-use continuum::repo::Repository;
 use continuum::repo::chunk_cache::ChunkCache;
 use continuum::repo::chunk_reader::ChunkReader;
 use continuum::repo::index::Index;
 use continuum::repo::lazy_pages::LazyPages;
 use continuum::repo::stack_reader::State;
+use continuum::repo::{Environment, Repository};
 use rusqlite::Connection;
 use rusqlite::types::ValueRef;
 use tempfile::TempDir;
@@ -37,7 +38,9 @@ impl World {
         let path = folder.path().join("a.db");
         make_tables(&path);
         let store = CountedStore::new();
-        let repository = make(&store, Suite::Aes256Gcm, environment(None, 4));
+        // Cut points come from the key: the same ones each time.
+        let entropy = Arc::new(SeededEntropy::new(1));
+        let repository = make(&store, Suite::Aes256Gcm, Environment { entropy, ..environment(None, 4) });
         take(&repository, &path, Choice::Full, &Silent).unwrap();
         Self { _folder: folder, store, repository }
     }
@@ -66,15 +69,19 @@ impl World {
 }
 
 fn make_tables(path: &Path) {
-    let fill = |table: &str, rows: u32| {
-        format!(
-            "CREATE TABLE {table} (id INTEGER PRIMARY KEY, content BLOB);
-             WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {rows})
-             INSERT INTO {table} SELECT i, randomblob(1000) FROM n;"
-        )
-    };
-    let sql = [fill("before", 15_000), fill("small", 2000), fill("after", 23_000)].concat();
-    Connection::open(path).unwrap().execute_batch(&sql).unwrap();
+    let mut connection = Connection::open(path).unwrap();
+    let entropy = SeededEntropy::new(2);
+    let transaction = connection.transaction().unwrap();
+    for (table, rows) in [("before", 15_000), ("small", 2000), ("after", 23_000)] {
+        transaction.execute_batch(&format!("CREATE TABLE {table} (id INTEGER PRIMARY KEY, content BLOB)")).unwrap();
+        let mut insert = transaction.prepare(&format!("INSERT INTO {table} (content) VALUES (?1)")).unwrap();
+        let mut content = vec![0; 1000];
+        for _ in 0..rows {
+            entropy.fill(&mut content);
+            insert.execute([&content]).unwrap();
+        }
+    }
+    transaction.commit().unwrap();
 }
 
 #[derive(Default)]
