@@ -166,3 +166,33 @@ fn readers_side_by_side_get_the_right_pages_from_a_small_cache() {
     });
     assert!(world.store.most_at_once.load(Ordering::SeqCst) <= 4 + 4 + 1);
 }
+
+#[test]
+fn readers_that_push_out_what_others_are_fetching_get_the_right_pages() {
+    let world = World::new();
+    let (cache, state) = world.open(100 << 10);
+    let pages = LazyPages::open(&cache, &state).unwrap();
+    let page_bytes = pages.page_size().bytes();
+    // Pages of a few chunks, each of which alone is about what the cache holds.
+    let wanted: Vec<PageNo> = (0..12).map(|at| PageNo(100 + 40 * at)).collect();
+    let read = |page: PageNo| {
+        let mut buffer = vec![0; page_bytes];
+        pages.read(page, &mut buffer).unwrap();
+        buffer
+    };
+    let expected: Vec<Vec<u8>> = wanted.iter().map(|&page| read(page)).collect();
+    std::thread::scope(|scope| {
+        for thread in 0..8_usize {
+            let (pages, wanted, expected, read) = (&pages, &wanted, &expected, &read);
+            scope.spawn(move || {
+                for i in 0..400_usize {
+                    let at = (i * 5 + thread % 3) % wanted.len();
+                    if i % 3 == 0 {
+                        pages.will_read(&wanted[at..]);
+                    }
+                    assert_eq!(read(wanted[at]), expected[at]);
+                }
+            });
+        }
+    });
+}
