@@ -130,6 +130,9 @@ fn repository_advice(error: &RepositoryError) -> (u8, Option<String>) {
                     "nothing is lost; run the snapshot again, and let one process at a time back up a database".into(),
                 ),
             ),
+            RepositoryError::Collected => {
+                (FAILED, Some("nothing is lost; run it again when no prune is at work".into()))
+            }
             RepositoryError::BeingCaptured { .. } => (
                 FAILED,
                 Some("`continuum status` shows a watcher; a watched database needs no scheduled snapshots".into()),

@@ -57,6 +57,8 @@ pub struct Keyring {
     pub journal: SecretKey,
     /// Seals verifications.
     pub verification: SecretKey,
+    /// Seals tombstones.
+    pub tombstone: SecretKey,
 }
 
 impl Keyring {
@@ -73,6 +75,7 @@ impl Keyring {
             timeline: root.subkey("timeline"),
             journal: root.subkey("journal"),
             verification: root.subkey("verification"),
+            tombstone: root.subkey("tombstone"),
             root,
         }
     }
@@ -134,6 +137,7 @@ mod tests {
             &keys.timeline,
             &keys.journal,
             &keys.verification,
+            &keys.tombstone,
         ];
         for (i, a) in all.iter().enumerate() {
             for b in &all[..i] {

@@ -19,7 +19,7 @@ use crate::ops::snapshot::{SnapshotError, SnapshotOptions, Taken, snapshot_pinne
 use crate::repo::chunk_writer::EncodeOptions;
 use crate::repo::delta_writer::leaf_records;
 use crate::repo::memory::Memory;
-use crate::repo::timeline::Timeline;
+use crate::repo::timeline::{Behind, Timeline};
 use crate::repo::{Repository, RepositoryError, timeline};
 use crate::source::{Capture, CommitFrames, Follower, SourceError, Trimmed, looks_unchanged};
 use crate::store::page_map::PageMap;
@@ -245,7 +245,7 @@ impl Database {
         let Taken { summary, position, map, mut timeline } = taken;
         self.memory.save_writer(self.writer)?;
         let watch = Watch { writer: self.writer, host: options.host.clone() };
-        timeline.append(repository, &options.name, Event::WatchStarted(watch))?;
+        timeline.append(repository, &options.name, Event::WatchStarted(watch), Behind::Housekeeping(None))?;
         let how = match summary.reasons.as_slice() {
             [] => summary.tier.to_string(),
             reasons => format!("{}: {}", summary.tier, reasons.join("; ")),
@@ -338,13 +338,13 @@ impl Database {
         }
         // Our own announcement is open: it ends for as long as the snapshot takes.
         let watch = Watch { writer: self.writer, host: options.host.clone() };
-        timeline.append(repository, &options.name, Event::WatchEnded(watch.clone()))?;
+        timeline.append(repository, &options.name, Event::WatchEnded(watch.clone()), Behind::Housekeeping(None))?;
         let taken = snapshot_pinned(repository, &mut capture, Some(&self.memory), options, monitor)?;
         capture.finish()?;
         self.commit_count += u64::from(taken.summary.changed_pages > 0);
         self.acknowledged = taken.summary.manifest.commit;
         (*timeline, *position) = (taken.timeline, taken.position);
-        timeline.append(repository, &options.name, Event::WatchStarted(watch))?;
+        timeline.append(repository, &options.name, Event::WatchStarted(watch), Behind::Housekeeping(None))?;
         *next_scan = now + self.options.scan_interval;
         Ok(true)
     }
@@ -463,7 +463,7 @@ impl Database {
             Link::Scanning(scanning) => &mut scanning.timeline,
             Link::Detached { .. } => return Ok(()),
         };
-        timeline.append(repository, &name, Event::WatchEnded(watch))?;
+        timeline.append(repository, &name, Event::WatchEnded(watch), Behind::Housekeeping(None))?;
         Ok(())
     }
 }

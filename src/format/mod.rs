@@ -18,6 +18,7 @@ pub mod object;
 pub mod pack;
 pub mod position;
 pub mod timeline;
+pub mod tombstone;
 pub mod varint;
 pub mod verification;
 

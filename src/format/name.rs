@@ -30,6 +30,8 @@ pub enum Folder {
     Journal(WriterId),
     /// Verifications.
     Verifications,
+    /// Tombstones.
+    Tombstones,
     /// What is left of finding out what the store can do.
     Probes,
 }
@@ -59,6 +61,11 @@ impl ObjectName {
     /// A verification.
     pub fn verification(hash: ObjectHash) -> Self {
         Self(format!("verifications/{hash}"))
+    }
+
+    /// A tombstone.
+    pub fn tombstone(hash: ObjectHash) -> Self {
+        Self(format!("tombstones/{hash}"))
     }
 
     /// An entry of a timeline.
@@ -97,10 +104,11 @@ impl ObjectName {
         &self.0
     }
 
-    /// The hash that names a pack, an index segment or a verification.
+    /// The hash that names a pack, an index segment, a verification or a tombstone.
     pub fn hash(&self) -> Option<ObjectHash> {
         let hash: ObjectHash = self.last().parse().ok()?;
-        [Self::pack(hash), Self::index(hash), Self::verification(hash)].contains(self).then_some(hash)
+        let named = [Self::pack(hash), Self::index(hash), Self::verification(hash), Self::tombstone(hash)];
+        named.contains(self).then_some(hash)
     }
 
     /// Whether it is that of a pack.
@@ -151,6 +159,7 @@ impl Folder {
             Self::Journals => "journal/".into(),
             Self::Journal(writer) => format!("journal/{writer}/"),
             Self::Verifications => "verifications/".into(),
+            Self::Tombstones => "tombstones/".into(),
             Self::Probes => "probe/".into(),
         }
     }
@@ -175,6 +184,7 @@ mod tests {
         assert!(ObjectName::pack(hash).as_str().starts_with("packs/ab/abab"));
         assert_eq!(ObjectName::index(hash).hash(), Some(hash));
         assert_eq!(ObjectName::verification(hash).hash(), Some(hash));
+        assert_eq!(ObjectName::tombstone(hash).hash(), Some(hash));
         assert_eq!(ObjectName::key_slot(SlotId([1; 8])).slot(), Some(SlotId([1; 8])));
         let entry = ObjectName::timeline_entry(DatabaseId([2; 16]), 77);
         assert_eq!(entry.timeline(), Some((DatabaseId([2; 16]), 77)));

@@ -47,6 +47,8 @@ pub enum ObjectType {
     Journal = 8,
     /// `verifications/<name>`.
     Verification = 9,
+    /// `tombstones/<name>`.
+    Tombstone = 10,
 }
 
 /// What every sealed byte of a repository is bound to.

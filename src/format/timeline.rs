@@ -16,13 +16,76 @@ use super::{FormatError, cbor, ensure};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Event {
+    /// The log begins: a snapshot is being made. Collectors know by it that somebody may be at work.
+    Begun {},
     /// A snapshot was taken, or a watcher's commits were folded.
     Snapshot(Manifest),
     /// A watcher began: until it ends, commits after the last snapshot are in its journal.
     WatchStarted(Watch),
     /// A watcher ended, and nothing of its journal is left to fold.
     WatchEnded(Watch),
+    /// Snapshots are no restore points any more, but kept for a while.
+    Forgotten {
+        /// Those that are not held.
+        snapshots: Vec<SnapshotRef>,
+        /// They are not collected before that time.
+        until: UnixMicros,
+    },
+    /// They are again.
+    Unforgotten {
+        /// Those that are not gone.
+        snapshots: Vec<SnapshotRef>,
+    },
+    /// A snapshot cannot be forgotten, and is not.
+    Held {
+        /// Which.
+        snapshot: SnapshotRef,
+        /// Why, for people.
+        reason: String,
+    },
+    /// It can be forgotten.
+    Released {
+        /// Which.
+        snapshot: SnapshotRef,
+    },
+    /// A collector passed by: whoever appends after it has read the tombstones that were written before it.
+    Collected {
+        /// All entries that are gone, those that were gone before, too.
+        gone: Vec<Run>,
+    },
 }
+
+/// A snapshot in the same timeline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SnapshotRef {
+    /// Its place.
+    pub sequence: u64,
+    /// Its id.
+    pub id: ObjectHash,
+}
+
+/// Entries that are gone, one after the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Run {
+    /// The first.
+    pub first: u64,
+    /// The last.
+    pub last: u64,
+    /// Hash of the last: what the entry behind it continues.
+    pub last_id: ObjectHash,
+}
+
+impl Run {
+    /// Whether the entry is one of them.
+    pub fn contains(&self, sequence: u64) -> bool {
+        (self.first..=self.last).contains(&sequence)
+    }
+}
+
+/// The most snapshots that an entry names, and the most runs.
+pub const MAX_NAMED: usize = 65_536;
 
 /// Who watches a database.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,13 +138,36 @@ impl TimelineEntry {
             return Err(FormatError::WrongName);
         }
         ensure(is_database_name(&entry.database), "no name of a database")?;
-        match &entry.event {
-            Event::Snapshot(manifest) => manifest.validate()?,
-            Event::WatchStarted(watch) | Event::WatchEnded(watch) => {
-                ensure(watch.host.len() <= MAX_TEXT_BYTES, "a text longer than 4,096 bytes")?;
-            }
-        }
+        entry.event.validate(sequence)?;
         Ok(entry)
+    }
+}
+
+impl Event {
+    /// Whether it writes to the history of the database: only one writer at a time may.
+    pub fn is_history(&self) -> bool {
+        matches!(self, Self::Snapshot(_) | Self::WatchStarted(_) | Self::WatchEnded(_))
+    }
+
+    /// Checks what the types do not say.
+    fn validate(&self, sequence: u64) -> Result<(), FormatError> {
+        let text = |text: &str| ensure(text.len() <= MAX_TEXT_BYTES, "a text longer than 4,096 bytes");
+        match self {
+            Self::Snapshot(manifest) => manifest.validate(),
+            Self::WatchStarted(watch) | Self::WatchEnded(watch) => text(&watch.host),
+            Self::Forgotten { snapshots, .. } | Self::Unforgotten { snapshots } => {
+                ensure((1..=MAX_NAMED).contains(&snapshots.len()), "none or too many snapshots")
+            }
+            Self::Held { reason, .. } => text(reason),
+            Self::Collected { gone } => {
+                ensure(gone.len() <= MAX_NAMED, "too many runs")?;
+                let in_order = gone.iter().all(|run| 1 <= run.first && run.first <= run.last && run.last < sequence);
+                // Runs that touch are one.
+                let apart = gone.is_sorted_by(|a, b| a.last.checked_add(1).is_some_and(|next| next < b.first));
+                ensure(in_order && apart, "runs that are not ascending, or too late")
+            }
+            Self::Begun {} | Self::Released { .. } => Ok(()),
+        }
     }
 }
 

@@ -7,7 +7,6 @@ use crate::base::id::ObjectHash;
 use crate::base::page::PageReader;
 use crate::format::delta::StepState;
 use crate::format::manifest::{Layer, Manifest, Strategy};
-use crate::format::timeline::Event;
 use crate::monitor::Monitor;
 use crate::repo::chunk_reader::ChunkReader;
 use crate::repo::chunk_writer::{ChunkWriter, EncodeOptions, Written};
@@ -19,7 +18,7 @@ use crate::repo::stack_reader::{StackReader, State};
 use crate::repo::{Fault, ImageError, Repository, RepositoryError, TOOL, timeline};
 
 use super::delta::image_layer;
-use super::fold::{Fold, adopt};
+use super::fold::{Fold, adopt, append_anew};
 
 /// What was done.
 #[derive(Debug)]
@@ -47,34 +46,31 @@ pub fn compact(
     let (mut timeline, faults) = timeline::load(repository, name)?;
     Fault::report(faults, monitor);
     adopt(&Fold { repository, name, encode, monitor }, &mut timeline, claim.as_ref(), false)?;
-    let Some((id, manifest)) = timeline.snapshots().last() else { return Ok(None) };
+    let Some((id, manifest)) = timeline.last() else { return Ok(None) };
     let (state, manifest) = (State::of_snapshot(id, manifest), manifest.clone());
     let layers_before = state.layers.len();
     if layers_before == 1 || (layers_before == 2 && !full) {
         let written = Written::default();
         return Ok(Some(CompactSummary { id: None, layers_before, layers_after: layers_before, written }));
     }
-    let index = Index::load_reporting(repository, monitor)?;
-    let reader = ChunkReader::new(repository, &index);
-    let mut writer = ChunkWriter::new(repository, &index, encode);
-    let layers = if full {
-        vec![synthetic_full(repository, &reader, &mut writer, &state, monitor)?]
-    } else {
-        fold_newest(&reader, &mut writer, &state, layers_before - 1, monitor)?
-    };
-    let written = writer.finish()?;
-    let layers_after = layers.len();
-    let manifest = Manifest {
-        strategy: Strategy::Compaction,
-        tags: Vec::new(),
-        host: host.to_owned(),
-        tool: TOOL.to_owned(),
-        layers,
-        added: written.pack_bytes,
-        ..manifest
-    };
-    let id = timeline.append(repository, name, Event::Snapshot(manifest))?;
-    Ok(Some(CompactSummary { id: Some(id), layers_before, layers_after, written }))
+    let mut stored = Written::default();
+    let (id, manifest) = append_anew(&mut timeline, repository, name, |_, _| {
+        let index = Index::load_for_writing(repository, monitor)?;
+        let reader = ChunkReader::new(repository, &index);
+        let mut writer = ChunkWriter::new(repository, &index, encode);
+        let layers = if full {
+            vec![synthetic_full(repository, &reader, &mut writer, &state, monitor)?]
+        } else {
+            fold_newest(&reader, &mut writer, &state, layers_before - 1, monitor)?
+        };
+        stored = writer.settle()?;
+        let (host, tool, added) = (host.to_owned(), TOOL.to_owned(), stored.pack_bytes);
+        let strategy = Strategy::Compaction;
+        let manifest = Manifest { strategy, tags: Vec::new(), host, tool, layers, added, ..manifest.clone() };
+        Ok::<_, RepositoryError>((manifest, writer.stand(Some(id))))
+    })?;
+    let layers_after = manifest.layers.len();
+    Ok(Some(CompactSummary { id: Some(id), layers_before, layers_after, written: stored }))
 }
 
 fn synthetic_full(

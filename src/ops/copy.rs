@@ -16,7 +16,7 @@ use crate::repo::chunk_reader::ChunkReader;
 use crate::repo::chunk_writer::{ChunkWriter, EncodeOptions, Written};
 use crate::repo::index::Index;
 use crate::repo::memory::Memory;
-use crate::repo::timeline::{self, Timeline};
+use crate::repo::timeline::{self, Behind, Timeline};
 use crate::repo::{Fault, Repository, RepositoryError, unlisted_packs};
 
 use super::delta::ADOPTION_BYTES;
@@ -264,7 +264,7 @@ fn is_copy(a: &Manifest, b: &Manifest) -> bool {
 pub fn copy(
     source: &Repository,
     destination: &Repository,
-    plan: CopyPlan,
+    mut plan: CopyPlan,
     monitor: &dyn Monitor,
     mut each: impl FnMut(&Copied),
 ) -> Result<CopySummary, CopyError> {
@@ -272,7 +272,10 @@ pub fn copy(
     // After the timelines, which need what it lists.
     let index = Index::load_reporting(source, monitor).map_err(from_source)?;
     let reader = ChunkReader::new(source, &index);
-    let there = Index::load_reporting(destination, monitor).map_err(from_destination)?;
+    for database in plan.databases.iter_mut().filter(|database| !database.copies.is_empty()) {
+        database.timeline.begin(destination, &database.name).map_err(from_destination)?;
+    }
+    let there = Index::load_for_writing(destination, monitor).map_err(from_destination)?;
     let mut writer = ChunkWriter::new(destination, &there, EncodeOptions::default());
     let image_bytes = plan.copies().map(|snapshot| snapshot.manifest.image_bytes()).max().unwrap_or(0);
     if image_bytes >= ADOPTION_BYTES {
@@ -320,7 +323,8 @@ fn copy_database<'r>(
         let added = written.pack_bytes - written_before;
         written_before = written.pack_bytes;
         let manifest = Manifest { layers, added, ..original.manifest.clone() };
-        let id = database.timeline.append(destination, &database.name, Event::Snapshot(manifest));
+        let (event, stand) = (Event::Snapshot(manifest), copier.stand());
+        let id = database.timeline.append(destination, &database.name, event, Behind::Housekeeping(Some(&stand)));
         done(Copied { id: id.map_err(from_destination)?, original });
     }
     Ok(copier.read_bytes())

@@ -92,6 +92,14 @@ pub struct Plan<'a> {
 
 /// What was stored.
 pub struct Stored {
+    /// The snapshot that layers or chunks were taken over from.
+    pub base: Option<ObjectHash>,
+    /// The source's path.
+    pub source: String,
+    /// The source's journal mode.
+    pub journal_mode: String,
+    /// In bytes.
+    pub page_size: u32,
     /// The state.
     pub state: StepState,
     /// As what.
@@ -132,7 +140,7 @@ struct Compared {
 /// Stores the state that `capture` pins.
 pub fn store(plan: &Plan<'_>, writer: &mut ChunkWriter<'_>, capture: &Capture) -> Result<Stored, SnapshotError> {
     let file = capture.file_facts(plan.captured)?;
-    let last = plan.timeline.snapshots().last().map(|(_, manifest)| manifest);
+    let last = plan.timeline.last().map(|(_, manifest)| manifest);
     let earlier = match last {
         Some(last) if last.page_size == capture.pages().page_size().get() => find_earlier(plan),
         _ => None,
@@ -183,18 +191,18 @@ impl Compared {
 fn find_earlier(plan: &Plan<'_>) -> Option<Earlier> {
     let memory = plan.memory?;
     if let Some((position, map)) = memory.load()
-        && let Some((id, manifest)) = plan.timeline.snapshots().find(|(id, _)| *id == position.entry)
+        && let Some((id, manifest)) = kept(plan).find(|(id, _)| *id == position.entry)
         && manifest.root == position.root
     {
         // A compaction of the same state has fewer layers.
         let same = |other: &(ObjectHash, &Manifest)| (other.1.commit, other.1.root) == (manifest.commit, manifest.root);
-        let (id, manifest) = plan.timeline.snapshots().rev().find(same).unwrap_or((id, manifest));
+        let (id, manifest) = kept(plan).rev().find(same).unwrap_or((id, manifest));
         return Some(Earlier { state: State::of_snapshot(id, manifest), map, position: Some(position) });
     }
     if plan.choice == Choice::Full {
         return None;
     }
-    let (id, manifest) = plan.timeline.snapshots().last()?;
+    let (id, manifest) = plan.timeline.last()?;
     match rebuild(plan, memory, State::of_snapshot(id, manifest)) {
         Ok(earlier) => earlier,
         Err(error) => {
@@ -203,6 +211,11 @@ fn find_earlier(plan: &Plan<'_>) -> Option<Earlier> {
             None
         }
     }
+}
+
+/// All snapshots that are not gone: forgotten ones can be built upon.
+fn kept<'a>(plan: &'a Plan<'_>) -> impl DoubleEndedIterator<Item = (ObjectHash, &'a Manifest)> {
+    plan.timeline.kept().map(|kept| (kept.id, kept.manifest))
 }
 
 fn rebuild(plan: &Plan<'_>, memory: &Memory, state: State) -> Result<Option<Earlier>, RepositoryError> {
@@ -271,6 +284,10 @@ fn store_whole(
     let (root, map) = builder.finish().map_err(RepositoryError::LocalState)?;
     let state = new_state(plan, page_count, root);
     Ok(Stored {
+        base: None,
+        source: capture.path().display().to_string(),
+        journal_mode: capture.journal_mode().to_owned(),
+        page_size: pages.page_size().get(),
         layers: vec![image_layer(&state, segments)],
         state,
         strategy: Strategy::Full,
@@ -355,7 +372,7 @@ fn store_differential(
 ) -> Result<Stored, SnapshotError> {
     let is_full =
         |manifest: &Manifest| manifest.layers.len() == 1 && manifest.page_size == capture.pages().page_size().get();
-    let full = plan.timeline.snapshots().rev().find(|(_, manifest)| is_full(manifest));
+    let full = kept(plan).rev().find(|(_, manifest)| is_full(manifest));
     let earlier = &compared.earlier.state;
     let Some((id, full)) = full.filter(|(_, full)| full.layers[0] == earlier.layers[0]) else {
         return store_image(plan, writer, capture, compared, step);
@@ -391,6 +408,10 @@ fn finish(
 ) -> Stored {
     let changed_pages = compared.changed_pages(capture).min(state.page_count);
     Stored {
+        base: Some(compared.earlier.state.snapshot),
+        source: capture.path().display().to_string(),
+        journal_mode: capture.journal_mode().to_owned(),
+        page_size: capture.pages().page_size().get(),
         state,
         strategy,
         lineage: step.lineage,

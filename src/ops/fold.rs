@@ -1,7 +1,7 @@
 //! Folds captured commits into a timeline: one layer that holds each of them, under a snapshot with the strategy `continuous`.
 
 use crate::base::id::ObjectHash;
-use crate::format::delta::StepPart;
+use crate::format::delta::{StepPart, StepState};
 use crate::format::manifest::{Layer, Manifest, Strategy};
 use crate::format::timeline::Event;
 use crate::monitor::{self, Monitor};
@@ -12,8 +12,11 @@ use crate::repo::index::Index;
 use crate::repo::journal::Journals;
 use crate::repo::memory::Memory;
 use crate::repo::stack_reader::State;
-use crate::repo::timeline::Timeline;
+use crate::repo::timeline::{Behind, Stand, Timeline};
 use crate::repo::{Fault, Repository, RepositoryError, TOOL, timeline};
+
+/// How often a snapshot is made anew because collectors pass by meanwhile. Each attempt finds most of what the one before has stored.
+const MOST_ATTEMPTS: usize = 5;
 
 /// What is folded where.
 pub struct Fold<'a> {
@@ -37,7 +40,7 @@ pub fn fold_steps(
     let &Fold { repository, name, encode, monitor } = fold;
     let (base_id, base) = base;
     let last = steps.last().expect("BUG: nothing is not folded").state;
-    let mut attempt = |index: Index| -> Result<(Vec<Layer>, Written), RepositoryError> {
+    let mut attempt = |index: Index| -> Result<(Vec<Layer>, Written, Stand), RepositoryError> {
         let mut writer = ChunkWriter::new(repository, &index, encode);
         let mut layers = base.layers.clone();
         let count = deltas_to_fold(&layers);
@@ -46,11 +49,20 @@ pub fn fold_steps(
             layers = fold_newest(&reader, &mut writer, &State::of_snapshot(base_id, base), count, monitor)?;
         }
         layers.push(write_steps(&mut writer, steps)?);
-        Ok((layers, writer.finish()?))
+        let written = writer.settle()?;
+        Ok((layers, written, writer.stand(Some(base_id))))
     };
-    let (layers, written) =
-        Index::with(repository, Some(&base.layers), monitor, RepositoryError::misses_chunk, &mut attempt)?;
-    let manifest = Manifest {
+    append_anew(timeline, repository, name, |_, is_first| {
+        let layers = is_first.then_some(&base.layers[..]);
+        let (layers, written, stand) =
+            Index::with(repository, layers, monitor, RepositoryError::misses_chunk, &mut attempt)?;
+        Ok((continuous(base, last, layers, &written), stand))
+    })
+}
+
+/// The snapshot that ends in the state `last`.
+fn continuous(base: &Manifest, last: StepState, layers: Vec<Layer>, written: &Written) -> Manifest {
+    Manifest {
         strategy: Strategy::Continuous,
         tags: Vec::new(),
         captured: last.captured,
@@ -61,9 +73,25 @@ pub fn fold_steps(
         layers,
         added: written.pack_bytes,
         ..base.clone()
-    };
-    let id = timeline.append(repository, name, Event::Snapshot(manifest.clone()))?;
-    Ok((id, manifest))
+    }
+}
+
+/// Appends the snapshot that `store` makes; where a collector has taken what it stands on, one that is made anew.
+pub fn append_anew<E: From<RepositoryError>>(
+    timeline: &mut Timeline,
+    repository: &Repository,
+    name: &str,
+    mut store: impl FnMut(&Timeline, bool) -> Result<(Manifest, Stand), E>,
+) -> Result<(ObjectHash, Manifest), E> {
+    let mut attempts = 0..MOST_ATTEMPTS;
+    loop {
+        let (manifest, stand) = store(timeline, attempts.next() == Some(0))?;
+        match timeline.append(repository, name, Event::Snapshot(manifest.clone()), Behind::Housekeeping(Some(&stand))) {
+            Ok(id) => return Ok((id, manifest)),
+            Err(RepositoryError::Collected) if !attempts.is_empty() => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
 }
 
 /// Makes a timeline ready for a new writer: the journal of a watcher that did not end is folded. Refused if the watcher may still live:
@@ -81,7 +109,7 @@ pub fn adopt(
         return Err(RepositoryError::WatchedElsewhere { database: name.to_owned(), host: watch.host });
     }
     let (journals, faults) = Journals::load(repository)?;
-    let base = timeline.snapshots().last().map(|(id, manifest)| (id, manifest.clone()));
+    let base = timeline.last().map(|(id, manifest)| (id, manifest.clone()));
     if let Some((id, manifest)) = base {
         let (steps, gap) = journals.steps_behind(id, &manifest);
         Fault::report(faults.into_iter().chain(gap), monitor);
@@ -91,7 +119,7 @@ pub fn adopt(
             fold_steps(fold, timeline, (id, &manifest), &steps)?;
         }
     }
-    timeline.append(repository, name, Event::WatchEnded(watch))?;
+    timeline.append(repository, name, Event::WatchEnded(watch), Behind::Housekeeping(None))?;
     delete_folded(repository, &journals)
 }
 
@@ -101,7 +129,7 @@ fn delete_folded(repository: &Repository, journals: &Journals) -> Result<(), Rep
     if !faults.is_empty() {
         return Ok(());
     }
-    let last = timelines.iter().filter_map(|timeline| timeline.snapshots().last()).map(|(id, _)| id);
+    let last = timelines.iter().filter_map(Timeline::last).map(|(id, _)| id);
     for name in journals.folded(&last.collect::<Vec<_>>()) {
         repository.store().delete(&name)?;
     }

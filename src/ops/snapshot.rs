@@ -12,25 +12,23 @@ use std::path::Path;
 
 use crate::base::clock::UnixMicros;
 use crate::base::id::ObjectHash;
-use crate::base::page::PageReader;
 use crate::chunk::codec::Compression;
 use crate::format::delta::StepState;
 use crate::format::manifest::Manifest;
 use crate::format::position::Position;
-use crate::format::timeline::Event;
 use crate::monitor::{self, Monitor};
 use crate::repo::chunk_reader::ChunkReader;
 use crate::repo::chunk_writer::{ChunkWriter, EncodeOptions, Written};
 use crate::repo::index::Index;
 use crate::repo::memory::Memory;
-use crate::repo::timeline::Timeline;
+use crate::repo::timeline::{Stand, Timeline};
 use crate::repo::{Fault, Repository, RepositoryError, TOOL, timeline};
 use crate::source::{Capture, CaptureOptions, SourceError, Tier};
 use crate::store::page_map::PageMap;
 
 use super::delta::{self, Plan, Stored};
 pub use super::delta::{Choice, SnapshotError};
-use super::fold::{Fold, adopt};
+use super::fold::{Fold, adopt, append_anew};
 
 /// How to take a snapshot.
 #[derive(Clone, Debug)]
@@ -119,17 +117,23 @@ pub fn snapshot_pinned(
     let encode = EncodeOptions { compression: options.compression, verify: options.verify };
     let fold = Fold { repository, name: &options.name, encode, monitor };
     adopt(&fold, &mut timeline, memory, options.take_over)?;
+    // Before anything is looked for or stored.
+    timeline.begin(repository, &options.name)?;
     let captured = repository.environment().clock.now();
-    let last = timeline.snapshots().last().map(|(_, last)| last.layers.clone());
+    let last = timeline.last().map(|(_, last)| last.layers.clone());
     let follows = options.choice != Choice::Full && memory.is_some_and(|memory| memory.load().is_some());
     let layers = last.filter(|_| follows);
-    let mut attempt = |index: Index| -> Result<(Stored, Written), SnapshotError> {
+    let mut attempt = |timeline: &Timeline, index: Index| -> Result<(Stored, Written, Stand), SnapshotError> {
         let reader = ChunkReader::new(repository, &index);
         let mut writer = ChunkWriter::new(repository, &index, encode);
-        let (choice, reader, timeline) = (options.choice, &reader, &timeline);
+        let (choice, reader) = (options.choice, &reader);
         let plan = Plan { repository, reader, timeline, memory, choice, captured, monitor };
         match store(&plan, &mut writer, capture) {
-            Ok(stored) => Ok((stored, writer.finish()?)),
+            Ok(stored) => {
+                let written = writer.settle()?;
+                let stand = writer.stand(stored.base);
+                Ok((stored, written, stand))
+            }
             // A store that just failed is not asked again.
             Err(error @ SnapshotError::Repository(RepositoryError::Store(_))) => Err(error),
             Err(error) => {
@@ -138,9 +142,19 @@ pub fn snapshot_pinned(
             }
         }
     };
-    let (stored, written) =
-        Index::with(repository, layers.as_deref(), monitor, SnapshotError::misses_chunk, &mut attempt)?;
-    append(repository, capture, timeline, stored, written, captured, memory, options)
+    let mut stored = None;
+    let (id, manifest) = append_anew(&mut timeline, repository, &options.name, |timeline, is_first| {
+        let layers = layers.as_deref().filter(|_| is_first);
+        let (made, written, stand) =
+            Index::with(repository, layers, monitor, SnapshotError::misses_chunk, &mut |index| {
+                attempt(timeline, index)
+            })?;
+        let manifest = manifest(&made, &written, captured, options);
+        stored = Some((made, written));
+        Ok::<_, SnapshotError>((manifest, stand))
+    })?;
+    let (stored, written) = stored.expect("BUG: what was appended was stored");
+    remember(timeline, (id, manifest), stored, written, memory)
 }
 
 /// Stores the pinned state. Should a writer restart the WAL meanwhile, which it can do once under a pin, the state after that is stored instead; what
@@ -155,47 +169,41 @@ fn store(plan: &Plan<'_>, writer: &mut ChunkWriter<'_>, capture: &mut Capture) -
     }
 }
 
-#[expect(clippy::too_many_arguments, reason = "the last step of one function, apart for its length")]
-fn append(
-    repository: &Repository,
-    capture: &Capture,
-    mut timeline: Timeline,
-    stored: Stored,
-    written: Written,
-    captured: UnixMicros,
-    memory: Option<&Memory>,
-    options: &SnapshotOptions,
-) -> Result<Taken, SnapshotError> {
+fn manifest(stored: &Stored, written: &Written, captured: UnixMicros, options: &SnapshotOptions) -> Manifest {
     let StepState { commit, page_count, root, .. } = stored.state;
-    let page_size = capture.pages().page_size().get();
-    let manifest = Manifest {
+    Manifest {
         strategy: stored.strategy,
         tags: options.tags.clone(),
         host: options.host.clone(),
-        source: capture.path().display().to_string(),
+        source: stored.source.clone(),
         captured,
         tool: TOOL.to_owned(),
-        journal_mode: capture.journal_mode().to_owned(),
-        page_size,
+        journal_mode: stored.journal_mode.clone(),
+        page_size: stored.page_size,
         page_count,
         root,
         commit,
         lineage: stored.lineage,
-        layers: stored.layers,
+        layers: stored.layers.clone(),
         added: written.pack_bytes,
-    };
-    let id = timeline.append(repository, &options.name, Event::Snapshot(manifest.clone()))?;
+    }
+}
+
+fn remember(
+    timeline: Timeline,
+    (id, manifest): (ObjectHash, Manifest),
+    stored: Stored,
+    written: Written,
+    memory: Option<&Memory>,
+) -> Result<Taken, SnapshotError> {
     let sequence = timeline.entries.last().map_or(0, |recorded| recorded.entry.sequence);
+    let Manifest { page_size, page_count, root, .. } = manifest;
     let position = Position { entry: id, page_size, page_count, root, file: stored.file, wal: stored.wal };
     let mut map = stored.map;
     if let (Some(memory), Some(map)) = (memory, &mut map) {
         memory.save(&position, map)?;
     }
     let Stored { tier, reasons, changed_pages, .. } = stored;
-    Ok(Taken {
-        summary: SnapshotSummary { id, sequence, manifest, written, tier, reasons, changed_pages },
-        position,
-        map,
-        timeline,
-    })
+    let summary = SnapshotSummary { id, sequence, manifest, written, tier, reasons, changed_pages };
+    Ok(Taken { summary, position, map, timeline })
 }

@@ -21,6 +21,7 @@ use super::chunk_writer::{ChunkWriter, Written};
 use super::index::Place;
 use super::pack_fetch::{self, Fetched};
 use super::stack_reader::{image_runs, read_map};
+use super::timeline::Stand;
 use super::{Fault, Repository, RepositoryError};
 
 /// On which side it failed.
@@ -77,6 +78,11 @@ impl<'a, 'r> ChunkCopier<'a, 'r> {
     /// Makes durable what was carried until now; returns all that was written.
     pub fn settle(&mut self) -> Result<Written, RepositoryError> {
         self.writer.settle()
+    }
+
+    /// What a snapshot stands on that is made of what was carried until now.
+    pub fn stand(&self) -> Stand {
+        self.writer.stand(None)
     }
 
     /// Bytes of chunks that were fetched.

@@ -1,7 +1,8 @@
 //! Stores chunks: gathers them into packs, seals and uploads packs beside the caller, and lists them in index segments.
 //!
 //! The order of writes is kept here: a segment is created only after all packs in it are durable, and [`ChunkWriter::finish`]
-//! returns only after the last segment. Packs that were left unlisted by a kill can be [adopted](super::unlisted_packs).
+//! returns only after the last segment. What a snapshot [stands on](Stand) that is made of it is written down on the way: the packs that were made, and those in which chunks were found.
+//! Packs that were left unlisted by a kill can be [adopted](super::unlisted_packs).
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use crate::format::pack::{self, EncodedChunk, MAX_PACK_CHUNKS, PackReader, Packe
 use crate::store::lane::Lane;
 
 use super::index::Index;
+use super::timeline::Stand;
 use super::{Fault, Repository, RepositoryError};
 
 /// A pack is closed before it would pass this length. Being a Padmé length itself, a full pack is padded by less than a chunk.
@@ -61,6 +63,7 @@ pub struct ChunkWriter<'r> {
     index: &'r Index,
     options: EncodeOptions,
     known: HashSet<ChunkId>,
+    packs: HashSet<ObjectHash>,
     pending: Vec<EncodedChunk>,
     pending_bytes: usize,
     lane: Lane<Vec<EncodedChunk>, PackResult>,
@@ -71,13 +74,14 @@ pub struct ChunkWriter<'r> {
 }
 
 impl<'r> ChunkWriter<'r> {
-    /// A writer that stores nothing that `index` already knows.
+    /// A writer that stores nothing of which `index` says that it is there for good.
     pub fn new(repository: &'r Repository, index: &'r Index, options: EncodeOptions) -> Self {
         Self {
             repository,
             index,
             options,
             known: HashSet::new(),
+            packs: HashSet::new(),
             pending: Vec::new(),
             pending_bytes: 0,
             lane: pack_lane(repository, options.verify),
@@ -89,7 +93,19 @@ impl<'r> ChunkWriter<'r> {
 
     /// Whether the chunk is new; from now on it is not, so the caller must [`add`](Self::add) it.
     pub fn claim(&mut self, id: ChunkId) -> bool {
-        !self.index.contains(id) && self.known.insert(id)
+        !self.relies_on(id) && self.known.insert(id)
+    }
+
+    /// Whether the chunk was stored before, for good; from now on that is relied upon.
+    fn relies_on(&mut self, id: ChunkId) -> bool {
+        let place = self.index.reliable(id);
+        self.packs.extend(place.map(|place| place.pack.name));
+        place.is_some()
+    }
+
+    /// What a snapshot stands on that is made of what was claimed and stored, and settled, until now, and takes over from `base`.
+    pub fn stand(&self, base: Option<ObjectHash>) -> Stand {
+        Stand { base, packs: self.packs.clone() }
     }
 
     /// What was stored before.
@@ -105,6 +121,7 @@ impl<'r> ChunkWriter<'r> {
     /// Uses, and lists, a verified pack that is durable and that no segment lists.
     pub fn adopt(&mut self, pack: ListedPack, chunks: &[PackedChunk]) -> Result<(), RepositoryError> {
         self.known.extend(chunks.iter().map(|chunk| chunk.id));
+        self.packs.insert(pack.name);
         self.add_to_segment(pack, chunks)
     }
 
@@ -133,9 +150,9 @@ impl<'r> ChunkWriter<'r> {
         Ok(id)
     }
 
-    /// Whether the chunk is stored, or will be.
-    pub fn knows(&self, id: ChunkId) -> bool {
-        self.known.contains(&id) || self.index.contains(id)
+    /// Whether the chunk is stored, or will be; if so, that is relied upon.
+    pub fn knows(&mut self, id: ChunkId) -> bool {
+        self.known.contains(&id) || self.relies_on(id)
     }
 
     /// Makes everything durable and listed.
@@ -180,6 +197,7 @@ impl<'r> ChunkWriter<'r> {
 
     fn list(&mut self, result: PackResult) -> Result<(), RepositoryError> {
         let (pack, chunks) = result?;
+        self.packs.insert(pack.name);
         self.written.chunk_count += chunks.len() as u64;
         self.written.pack_count += 1;
         self.written.pack_bytes += pack.length;

@@ -4,17 +4,21 @@
 //! other destinations' copies are tried, and what was damaged where is remembered, to be said at the end. If there are no others, it is read once more: what was
 //! damaged on its way is no damage to the repository.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::base::id::ObjectHash;
 use crate::format::FormatError;
-use crate::format::name::ObjectName;
+use crate::format::name::{Folder, ObjectName};
 use crate::format::object::MAX_SEALED_BYTES;
+use crate::store::lane::concurrently;
 use crate::store::{Store, StoreError};
 
 use super::{Fault, Repository};
+
+/// How often a folder is listed to read all that it holds.
+const MOST_LISTINGS: usize = 4;
 
 /// Copies that could not be used although another one could: the destination, and the object.
 #[derive(Clone, Debug, Default)]
@@ -65,6 +69,28 @@ pub fn read_named<T>(
         }
         open(&object).map_err(Fault::object(name))
     })
+}
+
+/// Reads all objects of a folder that are named by their hashes, as they are in one listing: what was replaced between the listing and the reading is in the next one. What is listed
+/// again and again, and never there, is a fault.
+pub fn read_folder<T: Send>(
+    repository: &Repository,
+    folder: Folder,
+    open: impl Fn(&[u8]) -> Result<T, FormatError> + Sync,
+) -> Result<BTreeMap<ObjectName, Result<T, Fault>>, StoreError> {
+    let mut all: BTreeMap<ObjectName, Result<T, Fault>> = BTreeMap::new();
+    for _ in 0..MOST_LISTINGS {
+        let listed: BTreeSet<ObjectName> =
+            repository.store().list(folder)?.into_iter().map(|listed| listed.name).collect();
+        all.retain(|name, read| listed.contains(name) && read.is_ok());
+        let missing: Vec<ObjectName> = listed.into_iter().filter(|name| !all.contains_key(name)).collect();
+        let read = concurrently(repository.store().concurrency(), &missing, |name| read_named(repository, name, &open));
+        all.extend(missing.into_iter().zip(read));
+        if !all.values().any(|read| read.as_ref().is_err_and(Fault::is_absence)) {
+            break;
+        }
+    }
+    Ok(all)
 }
 
 /// Reads a part of an object and opens it, from the first copy that can be opened.

@@ -63,6 +63,9 @@ pub enum RepositoryError {
         /// The entry that it wrote.
         name: ObjectName,
     },
+    /// A collector has taken, or marked, what a snapshot stands on: it is stored anew.
+    #[error("what the snapshot stands on was deleted meanwhile")]
+    Collected,
     /// Another process of this machine captures the database.
     #[error("{database}: another process on this machine is backing it up to this repository right now")]
     BeingCaptured {
@@ -268,6 +271,11 @@ impl Fault {
     /// Whether something is wrong with the repository, and not only with the way to it.
     pub fn is_damage(&self) -> bool {
         !matches!(self, Self::Unreadable { source, .. } if source.is_about_access())
+    }
+
+    /// Whether an object is not there, which may be because it was deleted since somebody told of it.
+    pub fn is_absence(&self) -> bool {
+        matches!(self, Self::Unreadable { source: StoreError::NotFound { .. }, .. })
     }
 
     /// Shows faults as notices, for work that goes on without what is damaged.

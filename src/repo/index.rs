@@ -1,19 +1,25 @@
 //! The index in memory: chunk id → places, from all index segments (`format-spec/index.md`).
 //!
 //! 44 bytes a chunk, sorted, found by binary search.
+//!
+//! # What may be relied upon
+//! A reader takes a chunk from wherever it is. A writer that leaves a chunk out, because the index knows it, relies on its pack being there for good: only an index that was
+//! [loaded for that](Index::load_reliable), after the tombstones, says so ([`Index::reliable`]).
 
 use std::sync::Arc;
 
-use crate::base::id::ChunkId;
+use crate::base::id::{ChunkId, ObjectHash};
+use crate::format::FormatError;
 use crate::format::index::{IndexSegment, ListedPack};
 use crate::format::manifest::Layer;
-use crate::format::name::{Folder, ObjectName};
+use crate::format::name::Folder;
 use crate::format::pack::PackedChunk;
 use crate::monitor::Monitor;
 use crate::store::lane::concurrently;
 use crate::store::{Listed, StoreError};
 
-use super::copies::read_named;
+use super::copies::{read_folder, read_named};
+use super::tombstones::Tombstones;
 use super::{Fault, Repository, RepositoryError};
 
 /// Where a chunk stands.
@@ -33,6 +39,8 @@ pub struct Index {
     entries: Arc<Vec<Entry>>,
     /// Only what this client remembered was read.
     is_partial: bool,
+    /// Those that were read before the rest.
+    tombstones: Option<Arc<Tombstones>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -44,14 +52,28 @@ struct Entry {
 impl Index {
     /// Reads all segments. A segment that cannot be used is a fault; the rest serves.
     pub fn load(repository: &Repository) -> Result<(Self, Vec<Fault>), StoreError> {
-        Ok(Self::of(repository, repository.store().list(Folder::Index)?))
+        let segments = read_folder(repository, Folder::Index, |object| open_segment(repository, object))?;
+        Ok(Self::of(segments.into_values(), None))
+    }
+
+    /// Reads the tombstones, then all segments: what [may be relied upon](Self::reliable) is known. A tombstone that cannot be read is a fault, and nothing may.
+    pub fn load_reliable(repository: &Repository) -> Result<(Self, Vec<Fault>), StoreError> {
+        let (tombstones, mut faults) = Tombstones::load(repository)?;
+        let segments = read_folder(repository, Folder::Index, |object| open_segment(repository, object))?;
+        let (index, found) = Self::of(segments.into_values(), Some(Arc::new(tombstones)));
+        faults.extend(found);
+        Ok((index, faults))
     }
 
     /// Reads the segments that this client remembers, without asking which there are; all of them where asking costs nothing. Chunks of others may be missing.
     pub fn load_remembered(repository: &Repository) -> Result<(Self, Vec<Fault>), StoreError> {
         match repository.store().remembered(Folder::Index) {
             Some(listed) => {
-                let (index, faults) = Self::of(repository, listed);
+                // In order, so that the same repository gives the same index; side by side, for each costs a round trip.
+                let read =
+                    |listed: &Listed| read_named(repository, &listed.name, |object| open_segment(repository, object));
+                let segments = concurrently(repository.store().concurrency(), &listed, read);
+                let (index, faults) = Self::of(segments, None);
                 Ok((Self { is_partial: true, ..index }, faults))
             }
             None => Self::load(repository),
@@ -77,14 +99,15 @@ impl Index {
                 }
             }
         }
-        attempt(Self::load_reporting(repository, monitor).map_err(RepositoryError::from)?)
+        attempt(Self::load_for_writing(repository, monitor).map_err(RepositoryError::from)?)
     }
 
-    fn of(repository: &Repository, segments: Vec<Listed>) -> (Self, Vec<Fault>) {
-        // In order, so that the same repository gives the same index; side by side, for each costs a round trip.
-        let read = |listed: &Listed| read_segment(repository, &listed.name);
+    fn of(
+        segments: impl IntoIterator<Item = Result<IndexSegment, Fault>>,
+        tombstones: Option<Arc<Tombstones>>,
+    ) -> (Self, Vec<Fault>) {
         let (mut packs, mut entries, mut faults) = (Vec::new(), Vec::new(), Vec::new());
-        for segment in concurrently(repository.store().concurrency(), &segments, read) {
+        for segment in segments {
             match segment {
                 Ok(segment) => {
                     let first = packs.len() as u32;
@@ -95,13 +118,23 @@ impl Index {
                 Err(fault) => faults.push(fault),
             }
         }
-        entries.sort_unstable_by_key(|entry| (entry.chunk.id, entry.pack));
-        (Self { packs: Arc::new(packs), entries: Arc::new(entries), is_partial: false }, faults)
+        // Of the places of a chunk those come last whose packs are being deleted.
+        let buried = |pack: &ListedPack| tombstones.as_ref().is_some_and(|tombstones| tombstones.names(pack.name));
+        let buried: Vec<bool> = packs.iter().map(buried).collect();
+        entries.sort_unstable_by_key(|entry| (entry.chunk.id, buried[entry.pack as usize], entry.pack));
+        (Self { packs: Arc::new(packs), entries: Arc::new(entries), is_partial: false, tombstones }, faults)
     }
 
     /// Reads all segments and reports those that cannot be used as notices.
     pub fn load_reporting(repository: &Repository, monitor: &dyn Monitor) -> Result<Self, StoreError> {
         let (index, faults) = Self::load(repository)?;
+        Fault::report(faults, monitor);
+        Ok(index)
+    }
+
+    /// Reads what a writer needs, and reports what cannot be used as notices.
+    pub fn load_for_writing(repository: &Repository, monitor: &dyn Monitor) -> Result<Self, StoreError> {
+        let (index, faults) = Self::load_reliable(repository)?;
         Fault::report(faults, monitor);
         Ok(index)
     }
@@ -114,6 +147,16 @@ impl Index {
     /// Whether the chunk stands anywhere.
     pub fn contains(&self, id: ChunkId) -> bool {
         self.places(id).next().is_some()
+    }
+
+    /// A place of a chunk that stays, as far as the log of the timeline does not say otherwise meanwhile.
+    pub fn reliable(&self, id: ChunkId) -> Option<Place> {
+        self.places(id).next().filter(|place| self.is_reliable(place.pack.name))
+    }
+
+    /// Whether the pack is known not to be deleted.
+    pub fn is_reliable(&self, pack: ObjectHash) -> bool {
+        self.tombstones.as_ref().is_some_and(|tombstones| !tombstones.names(pack))
     }
 
     /// All places of a chunk.
@@ -139,7 +182,6 @@ impl Index {
     }
 }
 
-fn read_segment(repository: &Repository, name: &ObjectName) -> Result<IndexSegment, Fault> {
-    let Repository { config, keys, .. } = repository;
-    read_named(repository, name, |object| IndexSegment::open(object, &config.seal_context(), &keys.index))
+fn open_segment(repository: &Repository, object: &[u8]) -> Result<IndexSegment, FormatError> {
+    IndexSegment::open(object, &repository.config.seal_context(), &repository.keys.index)
 }

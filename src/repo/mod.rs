@@ -29,7 +29,9 @@ mod open;
 pub mod pack_fetch;
 pub mod page_scan;
 pub mod stack_reader;
+pub mod standing;
 pub mod timeline;
+pub mod tombstones;
 pub mod unlisted_packs;
 pub mod verifications;
 

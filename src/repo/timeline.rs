@@ -5,21 +5,25 @@
 //! * A client remembers the newest head it has seen of each timeline. A repository that shows an older one, or another entry there, was rolled back or
 //!   altered, and says so at the next opportunity.
 //! * One damaged entry does not hide the others.
+//! * An entry that is missing is a fault, unless the log says that it is gone; one that is gone counts for nothing, whether or not it is still there.
 //! * Where destinations have different entries at one place, that is said, and nothing is appended until a sync has decided.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
+use crate::base::clock::UnixMicros;
 use crate::base::id::{DatabaseId, ObjectHash, RepositoryId};
 use crate::format::manifest::Manifest;
 use crate::format::name::{Folder, ObjectName};
 use crate::format::object::MAX_SEALED_BYTES;
-use crate::format::timeline::{Event, NO_ENTRY, TimelineEntry, Watch};
+use crate::format::timeline::{Event, NO_ENTRY, Run, SnapshotRef, TimelineEntry, Watch};
 use crate::store::lane::concurrently;
 use crate::store::state::LocalState;
 use crate::store::{Creation, Listed, Store, StoreError};
 
 use super::copies::{read_whole, several};
+use super::standing::{Standing, Standings, is_in};
+use super::tombstones::Tombstones;
 use super::{Fault, Repository, RepositoryError};
 
 /// Entries beyond what is remembered that are looked for one by one; if there are more, they are listed.
@@ -39,8 +43,11 @@ pub struct Recorded {
 pub struct Timeline {
     /// Its name in the store.
     pub database: DatabaseId,
-    /// Entries that could be read, oldest first.
+    /// Entries that could be read and are not gone, oldest first.
     pub entries: Vec<Recorded>,
+    /// Entries that are gone and still there.
+    pub leftover: Vec<u64>,
+    standings: Standings,
     /// The newest object, whether or not it can be used.
     head: Option<Head>,
     fork: Option<Fork>,
@@ -98,7 +105,6 @@ pub fn load(repository: &Repository, name: &str) -> Result<(Timeline, Vec<Fault>
     if let Some(remembered) = repository.store().remembered(Folder::Timeline(database)).map(sequences)
         && let Some(seen) = seen
         && remembered.last() == Some(&seen.sequence)
-        && remembered.iter().copied().eq(1..=seen.sequence)
         && let Some(all) = probe_forward(repository, database, remembered)?
     {
         let (timeline, faults) = read(repository, database, &all, Some(seen));
@@ -137,15 +143,43 @@ fn read(
     sequences: &[u64],
     seen: Option<Head>,
 ) -> (Timeline, Vec<Fault>) {
-    let mut timeline = Timeline { database, entries: Vec::new(), head: None, fork: None };
-    let (mut faults, mut hashes, mut breaks) = (Vec::new(), BTreeMap::new(), Vec::new());
-    let mut previous = Some(NO_ENTRY);
-    let mut next = 1;
     let objects = concurrently(repository.store().concurrency(), sequences, |&sequence| {
         read_entry(repository, &ObjectName::timeline_entry(database, sequence), database, sequence)
     });
-    for (&sequence, object) in sequences.iter().zip(objects) {
+    let read = sequences.iter().copied().zip(objects).collect();
+    let (mut timeline, hashes, breaks, mut faults) = connect(database, read);
+    timeline.fork = find_fork(repository, database, &hashes, &breaks);
+    faults.extend(timeline.fork.clone().map(Fork::into_fault));
+    faults.extend(seen.and_then(|seen| compare_with_seen(&timeline, seen)));
+    if faults.is_empty() {
+        remember(repository, &timeline);
+    }
+    (timeline, faults)
+}
+
+/// The hash of an entry's object, also of one that cannot be opened, and the entry.
+type ReadEntry = Result<(ObjectHash, Result<TimelineEntry, Fault>), Fault>;
+
+/// Checks that entries, in ascending order, are a whole log, but for those that are gone. Also returns the hashes of all, and the places before which the chain is broken.
+fn connect(
+    database: DatabaseId,
+    read: Vec<(u64, ReadEntry)>,
+) -> (Timeline, BTreeMap<u64, ObjectHash>, Vec<u64>, Vec<Fault>) {
+    let gone = last_gone(&read);
+    let (entries, leftover, standings) = (Vec::new(), Vec::new(), Standings::default());
+    let mut timeline = Timeline { database, entries, leftover, standings, head: None, fork: None };
+    let (mut faults, mut hashes, mut breaks) = (Vec::new(), BTreeMap::new(), Vec::new());
+    let mut previous = Some(NO_ENTRY);
+    let mut next = 1;
+    for (sequence, object) in read {
         let name = ObjectName::timeline_entry(database, sequence);
+        if is_in(&gone, sequence) {
+            timeline.leftover.push(sequence);
+            continue;
+        }
+        if let Some(run) = gone.iter().find(|run| run.first == next && run.last < sequence) {
+            (next, previous) = (run.last + 1, Some(run.last_id));
+        }
         if sequence != next {
             faults.push(Fault::MissingEntry { name: ObjectName::timeline_entry(database, next) });
             previous = None;
@@ -163,23 +197,27 @@ fn read(
         timeline.head = Some(Head { sequence, hash });
         hashes.insert(sequence, hash);
         match entry {
-            Ok(entry) if previous.is_some_and(|previous| previous != entry.previous) => {
-                breaks.push(sequence - 1);
-                faults.push(Fault::BrokenChain { name });
-                timeline.entries.push(Recorded { id: hash, entry });
+            Ok(entry) => {
+                if previous.is_some_and(|previous| previous != entry.previous) {
+                    breaks.push(sequence - 1);
+                    faults.push(Fault::BrokenChain { name });
+                }
+                timeline.push(Recorded { id: hash, entry });
             }
-            Ok(entry) => timeline.entries.push(Recorded { id: hash, entry }),
             Err(fault) => faults.push(fault),
         }
         previous = Some(hash);
     }
-    timeline.fork = find_fork(repository, database, &hashes, &breaks);
-    faults.extend(timeline.fork.clone().map(Fork::into_fault));
-    faults.extend(seen.and_then(|seen| compare_with_seen(&timeline, seen)));
-    if faults.is_empty() {
-        remember(repository, &timeline);
-    }
-    (timeline, faults)
+    (timeline, hashes, breaks, faults)
+}
+
+/// What the last collector that is readable says is gone.
+fn last_gone(read: &[(u64, ReadEntry)]) -> Vec<Run> {
+    let gone = read.iter().rev().find_map(|(_, object)| match object {
+        Ok((_, Ok(TimelineEntry { event: Event::Collected { gone }, .. }))) => Some(gone.clone()),
+        _ => None,
+    });
+    gone.unwrap_or_default()
 }
 
 /// Compares the last entry that each destination has with the one that was read, and those before a broken link. A copy that differs and cannot be opened is damaged.
@@ -243,12 +281,7 @@ impl Fork {
 }
 
 /// An entry and its hash; the hash also of one that cannot be opened, if it is the same on every destination or there is only one.
-fn read_entry(
-    repository: &Repository,
-    name: &ObjectName,
-    database: DatabaseId,
-    sequence: u64,
-) -> Result<(ObjectHash, Result<TimelineEntry, Fault>), Fault> {
+fn read_entry(repository: &Repository, name: &ObjectName, database: DatabaseId, sequence: u64) -> ReadEntry {
     let Repository { store, damaged, .. } = repository;
     let opened = read_whole(&**store, damaged, name, MAX_SEALED_BYTES, |object| {
         Ok((ObjectHash::of(&object), open_entry(repository, name, &object, database, sequence)?))
@@ -274,13 +307,51 @@ fn open_entry(
     TimelineEntry::open(object, database, sequence, &context, repository.keys()).map_err(Fault::object(name))
 }
 
+/// What of others an entry may stand behind although it was not seen when the entry was made.
+#[derive(Clone, Copy)]
+pub enum Behind<'a> {
+    /// Nothing: what the entry says depends on all that is there.
+    Nothing,
+    /// What does not write to the database's history: neither snapshots nor watchers. A snapshot that is appended needs what it stands on.
+    Housekeeping(Option<&'a Stand>),
+    /// Anything: the entry says the same wherever it stands.
+    Anything,
+}
+
+/// What a snapshot needs that it does not hold itself (`format-spec/collection.md`, "A writer").
+#[derive(Clone, Debug, Default)]
+pub struct Stand {
+    /// The snapshot whose layers or chunks it takes over.
+    pub base: Option<ObjectHash>,
+    /// Packs that were made for it, or in which its chunks were found.
+    pub packs: HashSet<ObjectHash>,
+}
+
 impl Timeline {
-    /// The snapshots with their ids, oldest first.
+    /// The snapshots that are restore points with their ids, oldest first.
     pub fn snapshots(&self) -> impl DoubleEndedIterator<Item = (ObjectHash, &Manifest)> {
-        self.entries.iter().filter_map(|recorded| match &recorded.entry.event {
-            Event::Snapshot(manifest) => Some((recorded.id, manifest)),
-            Event::WatchStarted(_) | Event::WatchEnded(_) => None,
+        self.kept().filter(|kept| kept.standing.forgotten.is_none()).map(|kept| (kept.id, kept.manifest))
+    }
+
+    /// All snapshots that are not gone, forgotten ones too, oldest first.
+    pub fn kept(&self) -> impl DoubleEndedIterator<Item = Kept<'_>> {
+        self.entries.iter().filter_map(|Recorded { id, entry }| match &entry.event {
+            Event::Snapshot(manifest) => {
+                let standing = self.standings.of(entry.sequence)?;
+                Some(Kept { id: *id, sequence: entry.sequence, recorded: entry.recorded, manifest, standing })
+            }
+            _ => None,
         })
+    }
+
+    /// The last snapshot, forgotten or not: what the next one is made from.
+    pub fn last(&self) -> Option<(ObjectHash, &Manifest)> {
+        self.kept().next_back().map(|kept| (kept.id, kept.manifest))
+    }
+
+    /// The entries that are gone.
+    pub fn gone(&self) -> &[Run] {
+        self.standings.gone()
     }
 
     /// The watcher that began last, if it has not ended.
@@ -288,13 +359,26 @@ impl Timeline {
         self.entries.iter().rev().find_map(|recorded| match &recorded.entry.event {
             Event::WatchStarted(watch) => Some(Some(watch)),
             Event::WatchEnded(_) => Some(None),
-            Event::Snapshot(_) => None,
+            _ => None,
         })?
     }
 
     /// The highest number that a state has; 0 without any.
     pub fn last_commit(&self) -> u64 {
-        self.snapshots().map(|(_, manifest)| manifest.commit).max().unwrap_or(0)
+        self.kept().map(|kept| kept.manifest.commit).max().unwrap_or(0)
+    }
+
+    fn push(&mut self, recorded: Recorded) {
+        self.standings.apply(recorded.id, &recorded.entry);
+        self.entries.push(recorded);
+        if let Some(Event::Collected { gone }) = self.entries.last().map(|recorded| &recorded.entry.event) {
+            let (gone, leftover) = (gone.clone(), &mut self.leftover);
+            self.entries.retain(|Recorded { entry, .. }| {
+                let is_gone = is_in(&gone, entry.sequence);
+                leftover.extend(is_gone.then_some(entry.sequence));
+                !is_gone
+            });
+        }
     }
 
     /// Fails if the timeline cannot be extended: where destinations have different ones, and where it was rolled back.
@@ -303,26 +387,129 @@ impl Timeline {
         self.fork.clone().map(Fork::into_fault).or_else(rolled_back).map_or(Ok(()), Err)
     }
 
-    /// Extends the timeline by an event. A damaged entry does not keep later ones from being written, an unreadable or rolled-back end does.
-    pub fn append(&mut self, repository: &Repository, name: &str, event: Event) -> Result<ObjectHash, RepositoryError> {
+    /// Makes sure that the timeline has an entry, before anything is looked for or stored for its first snapshot.
+    pub fn begin(&mut self, repository: &Repository, name: &str) -> Result<(), RepositoryError> {
+        if self.head.is_none() {
+            self.append(repository, name, Event::Begun {}, Behind::Housekeeping(None))?;
+        }
+        Ok(())
+    }
+
+    /// Extends the timeline by an event. A damaged entry does not keep later ones from being written, an unreadable or rolled-back end does. If others have extended it
+    /// meanwhile, their entries are read, and `behind` says what becomes of the event.
+    pub fn append(
+        &mut self,
+        repository: &Repository,
+        name: &str,
+        event: Event,
+        behind: Behind<'_>,
+    ) -> Result<ObjectHash, RepositoryError> {
         self.require_end(repository)?;
+        loop {
+            match self.append_here(repository, name, &event)? {
+                Appended::Done(id) => return Ok(id),
+                Appended::Taken(place) => self.follow(repository, place, behind)?,
+            }
+        }
+    }
+
+    fn append_here(&mut self, repository: &Repository, name: &str, event: &Event) -> Result<Appended, RepositoryError> {
         let (sequence, previous) = self.head.map_or((1, NO_ENTRY), |head| (head.sequence + 1, head.hash));
         let recorded = repository.environment.clock.now();
-        let entry = TimelineEntry { sequence, previous, database: name.to_owned(), recorded, event };
+        let entry = TimelineEntry { sequence, previous, database: name.to_owned(), recorded, event: event.clone() };
         let object = entry.seal(&repository.config.seal_context(), &repository.keys, &*repository.environment.entropy);
-        let name = ObjectName::timeline_entry(self.database, sequence);
-        if repository.store.create(&name, &object)? == Creation::Exists {
+        let place = ObjectName::timeline_entry(self.database, sequence);
+        if repository.store.create(&place, &object)? == Creation::Exists {
             // A retried request may have met its own success.
-            let there = repository.store.read(&name, MAX_SEALED_BYTES as u64)?;
+            let there = repository.store.read(&place, MAX_SEALED_BYTES as u64)?;
             if there != object {
-                return Err(RepositoryError::Fenced { name });
+                return Ok(Appended::Taken(place));
             }
         }
         let id = ObjectHash::of(&object);
         self.head = Some(Head { sequence, hash: id });
-        self.entries.push(Recorded { id, entry });
+        self.push(Recorded { id, entry });
         remember(repository, self);
-        Ok(id)
+        Ok(Appended::Done(id))
+    }
+
+    /// Reads what others have appended from `place` on, and fails if nothing may be appended behind that.
+    fn follow(
+        &mut self,
+        repository: &Repository,
+        place: ObjectName,
+        behind: Behind<'_>,
+    ) -> Result<(), RepositoryError> {
+        let fenced = || RepositoryError::Fenced { name: place.clone() };
+        let (stand, is_writer) = match behind {
+            Behind::Nothing => return Err(fenced()),
+            Behind::Housekeeping(stand) => (stand, true),
+            Behind::Anything => (None, false),
+        };
+        let mut is_collected = false;
+        loop {
+            let (sequence, previous) = self.head.map_or((1, NO_ENTRY), |head| (head.sequence + 1, head.hash));
+            let name = ObjectName::timeline_entry(self.database, sequence);
+            let (hash, entry) = match read_entry(repository, &name, self.database, sequence) {
+                Ok((hash, entry)) => (hash, entry?),
+                Err(fault) if fault.is_absence() => break,
+                Err(fault) => return Err(fault.into()),
+            };
+            if entry.previous != previous {
+                return Err(Fault::BrokenChain { name }.into());
+            }
+            if is_writer && entry.event.is_history() {
+                return Err(fenced());
+            }
+            is_collected |= matches!(entry.event, Event::Collected { .. });
+            self.head = Some(Head { sequence, hash });
+            self.push(Recorded { id: hash, entry });
+        }
+        remember(repository, self);
+        match stand {
+            Some(stand) if is_collected => self.require_stand(repository, stand),
+            _ => Ok(()),
+        }
+    }
+
+    /// Fails if something that a snapshot stands on is, or is being, deleted.
+    fn require_stand(&self, repository: &Repository, stand: &Stand) -> Result<(), RepositoryError> {
+        let has_base = stand.base.is_none_or(|base| self.kept().any(|kept| kept.id == base));
+        // Faults count: what cannot be read may name anything.
+        let (tombstones, _) = Tombstones::load(repository)?;
+        if has_base && !stand.packs.iter().any(|&pack| tombstones.names(pack)) {
+            return Ok(());
+        }
+        Err(RepositoryError::Collected)
+    }
+}
+
+/// What became of an attempt to append.
+enum Appended {
+    Done(ObjectHash),
+    /// Another entry is there.
+    Taken(ObjectName),
+}
+
+/// A snapshot that is not gone.
+#[derive(Clone, Copy, Debug)]
+pub struct Kept<'a> {
+    /// Its id.
+    pub id: ObjectHash,
+    /// Its place.
+    pub sequence: u64,
+    /// When the entry was written, on its writer's clock.
+    pub recorded: UnixMicros,
+    /// What it says.
+    pub manifest: &'a Manifest,
+    /// What has become of it.
+    pub standing: &'a Standing,
+}
+
+impl Kept<'_> {
+    /// As entries name it.
+    pub fn reference(&self) -> SnapshotRef {
+        SnapshotRef { sequence: self.sequence, id: self.id }
     }
 }
 
@@ -363,8 +550,10 @@ fn compare_with_seen(timeline: &Timeline, seen: Head) -> Option<Fault> {
     let is_head = timeline.head == Some(seen);
     let is_entry =
         || timeline.entries.iter().any(|recorded| recorded.entry.sequence == seen.sequence && recorded.id == seen.hash);
+    // What is gone cannot be compared any more; the log, which continues it, says so.
+    let is_gone = || timeline.standings.is_gone(seen.sequence);
     let name = ObjectName::timeline_entry(timeline.database, seen.sequence);
-    (!is_head && !is_entry()).then_some(Fault::RolledBack { name, seen: seen.hash })
+    (!is_head && !is_entry() && !is_gone()).then_some(Fault::RolledBack { name, seen: seen.hash })
 }
 
 /// Best effort: forgetting a head costs a warning that might have come, never data.

@@ -42,7 +42,7 @@ pub fn adopt(
     }
     let listed: HashSet<ObjectHash> = writer.index().iter().map(|place| place.pack.name).collect();
     let unlisted = repository.store().list(Folder::Packs)?.into_iter().filter_map(|found| {
-        let name = found.name.hash().filter(|name| !listed.contains(name))?;
+        let name = found.name.hash().filter(|&name| !listed.contains(&name) && writer.index().is_reliable(name))?;
         Some(ListedPack { name, length: found.bytes })
     });
     let (mut count, mut bytes) = (0, 0);

@@ -8,9 +8,8 @@ use crate::format::manifest::Manifest;
 use crate::format::name::{Folder, ObjectName};
 use crate::format::verification::{Record, Verification};
 use crate::store::StoreError;
-use crate::store::lane::concurrently;
 
-use super::copies::read_named;
+use super::copies::read_folder;
 use super::{Fault, Repository, RepositoryError};
 
 /// A record, and when it was made.
@@ -40,9 +39,10 @@ impl Verifications {
 
 /// All verifications, and what is wrong with them.
 pub fn load(repository: &Repository) -> Result<(Verifications, Vec<Fault>), StoreError> {
-    let listed = repository.store().list(Folder::Verifications)?;
+    let Repository { config, keys, .. } = repository;
+    let open = |object: &[u8]| Verification::open(object, &config.seal_context(), &keys.verification);
     let (mut newest, mut faults) = (HashMap::<ObjectHash, Verified>::new(), Vec::new());
-    for read in concurrently(repository.store().concurrency(), &listed, |listed| read(repository, &listed.name)) {
+    for read in read_folder(repository, Folder::Verifications, open)?.into_values() {
         match read {
             Err(fault) => faults.push(fault),
             Ok(Verification { recorded, records, .. }) => {
@@ -56,11 +56,6 @@ pub fn load(repository: &Repository) -> Result<(Verifications, Vec<Fault>), Stor
         }
     }
     Ok((Verifications(newest), faults))
-}
-
-fn read(repository: &Repository, name: &ObjectName) -> Result<Verification, Fault> {
-    let Repository { config, keys, .. } = repository;
-    read_named(repository, name, |object| Verification::open(object, &config.seal_context(), &keys.verification))
 }
 
 /// Stores what was found.

@@ -225,7 +225,7 @@ impl Hand {
     fn append(&self, event: Event) -> ObjectHash {
         let (mut timeline, faults) = timeline::load(&self.repository, NAME).expect("the timeline");
         assert!(faults.is_empty());
-        timeline.append(&self.repository, NAME, event).expect("the entry is stored")
+        timeline.append(&self.repository, NAME, event, timeline::Behind::Nothing).expect("the entry is stored")
     }
 
     /// A journal object of parts, each with the snapshot that it continues.

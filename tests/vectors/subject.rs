@@ -19,7 +19,7 @@ use continuum::format::layer::{LayerSegment, RunContent};
 use continuum::format::manifest::{LayerKind, Manifest};
 use continuum::format::object::{self, ObjectType, SealContext};
 use continuum::format::pack::PackReader;
-use continuum::format::timeline::{Event, TimelineEntry};
+use continuum::format::timeline::{Event, Run, SnapshotRef, TimelineEntry};
 use continuum::format::verification::{Check, Record as VerifiedRecord, Verification};
 use serde_json::{Value, json};
 
@@ -187,6 +187,19 @@ fn timeline(vector: &Value) -> Result<Value, FormatError> {
             let event = if started { "watch_started" } else { "watch_ended" };
             json!({ "event": event, "writer": watch.writer.to_string(), "host": watch.host })
         }
+        Event::Begun {} => json!({ "event": "begun" }),
+        Event::Forgotten { snapshots, until } => {
+            json!({ "event": "forgotten", "snapshots": references(snapshots), "until": until.0 })
+        }
+        Event::Unforgotten { snapshots } => json!({ "event": "unforgotten", "snapshots": references(snapshots) }),
+        Event::Held { snapshot, reason } => {
+            json!({ "event": "held", "snapshot": reference(snapshot), "reason": reason })
+        }
+        Event::Released { snapshot } => json!({ "event": "released", "snapshot": reference(snapshot) }),
+        Event::Collected { gone } => {
+            let run = |run: &Run| json!({ "first": run.first, "last": run.last, "last_id": run.last_id.to_string() });
+            json!({ "event": "collected", "gone": gone.iter().map(run).collect::<Vec<_>>() })
+        }
     };
     decoded["id"] = ObjectHash::of(&object).to_string().into();
     decoded["sequence"] = entry.sequence.into();
@@ -194,6 +207,14 @@ fn timeline(vector: &Value) -> Result<Value, FormatError> {
     decoded["database"] = entry.database.into();
     decoded["recorded"] = entry.recorded.0.into();
     Ok(decoded)
+}
+
+fn references(snapshots: &[SnapshotRef]) -> Vec<Value> {
+    snapshots.iter().map(reference).collect()
+}
+
+fn reference(snapshot: &SnapshotRef) -> Value {
+    json!({ "sequence": snapshot.sequence, "id": snapshot.id.to_string() })
 }
 
 fn snapshot(manifest: &Manifest) -> Value {
