@@ -11,6 +11,7 @@ use crate::monitor::Cancelled;
 use crate::ops::copy::CopyError;
 use crate::ops::diff::DiffError;
 use crate::ops::points::FindError;
+use crate::ops::prune::PruneError;
 use crate::ops::query::QueryError;
 use crate::ops::restore::RestoreError;
 use crate::ops::snapshot::SnapshotError;
@@ -193,6 +194,19 @@ fn store_hint(error: &StoreError) -> Option<String> {
             Some("the destination must be writable for this user or these credentials".into())
         }
         _ => None,
+    }
+}
+
+impl From<PruneError> for CliError {
+    fn from(error: PruneError) -> Self {
+        let (code, hint) = match error {
+            PruneError::Repository(error) => return error.into(),
+            PruneError::Damaged(_) => {
+                (DAMAGE, "`continuum check` lists all faults; `continuum repair` mends what can be mended")
+            }
+            PruneError::Behind { .. } => (FAILED, "`continuum sync` brings every destination up to date"),
+        };
+        Self { error: error.into(), code, hint: Some(hint.into()) }
     }
 }
 

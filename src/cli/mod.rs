@@ -18,6 +18,7 @@ mod mount;
 mod output;
 mod password;
 mod progress;
+mod prune;
 mod query;
 mod restore;
 mod rows;
@@ -162,6 +163,8 @@ enum Command {
     Verify(verify::VerifyArguments),
     /// Look for damage, loss and manipulation
     Check(check::CheckArguments),
+    /// Give back the space of what no snapshot needs
+    Prune(prune::PruneArguments),
     /// Count what the repository holds
     Stats,
     /// Compare the destinations and make each of them whole
@@ -254,6 +257,7 @@ fn dispatch(session: &Session, command: Command, listed: &[ListedDatabase]) -> R
         Command::Copy(arguments) => copy::run(session, arguments),
         Command::Verify(arguments) => verify::run(session, &arguments),
         Command::Check(arguments) => check::run(session, arguments),
+        Command::Prune(arguments) => prune::run(session, &arguments),
         Command::Stats => stats::run(session),
         Command::Sync(arguments) => sync::run(session, &arguments),
         Command::Destinations => sync::destinations(session),

@@ -65,6 +65,7 @@ fn title(phase: Phase) -> &'static str {
         Phase::Restore => "restoring",
         Phase::Prove => "proving",
         Phase::Copy => "copying",
+        Phase::Repack => "repacking",
         Phase::CheckData => "checking data",
         Phase::Verify => "verifying",
         Phase::Compare => "comparing",

@@ -1,6 +1,7 @@
 //! Quantities as people write them.
 
 use std::fmt;
+use std::time::Duration;
 
 /// Bytes a second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +34,63 @@ pub fn bytes(text: &str) -> Result<Bytes, String> {
     quantity_bytes(text.trim()).map(Bytes).ok_or_else(|| "a size like 256MiB expected".to_owned())
 }
 
+/// A time span, as a number of seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span(pub Duration);
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = self.0.as_secs();
+        let unit = SPANS.iter().rev().find(|(_, unit)| seconds > 0 && seconds.is_multiple_of(*unit));
+        match unit {
+            Some((name, unit)) => write!(f, "{}{name}", seconds / unit),
+            None => write!(f, "{seconds}s"),
+        }
+    }
+}
+
+/// Units of time spans in seconds. A month and a year have no fixed length.
+const SPANS: [(&str, u64); 5] = [("s", 1), ("m", 60), ("h", 3600), ("d", 86_400), ("w", 604_800)];
+
+/// Parses `90s`, `30m`, `24h`, `7d`, `2w`, also one after the other: `1d12h`. 0 alone is nothing.
+pub fn span(text: &str) -> Result<Span, String> {
+    let error = || "a time span like 24h, 7d or 1d12h expected".to_owned();
+    let mut rest = text.trim();
+    if rest == "0" {
+        return Ok(Span(Duration::ZERO));
+    }
+    let (mut seconds, mut is_empty) = (0u64, true);
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit()).ok_or_else(error)?;
+        let (number, tail) = rest.split_at(digits);
+        let end = tail.find(|c: char| c.is_ascii_digit()).unwrap_or(tail.len());
+        let (unit, tail) = tail.split_at(end);
+        let (_, unit) = SPANS.iter().find(|(name, _)| unit.trim() == *name).ok_or_else(error)?;
+        let span = number.parse::<u64>().ok().and_then(|number| number.checked_mul(*unit)).ok_or_else(error)?;
+        seconds = seconds.checked_add(span).filter(|&seconds| seconds <= 1 << 33).ok_or_else(error)?;
+        (rest, is_empty) = (tail.trim_start(), false);
+    }
+    if is_empty { Err(error()) } else { Ok(Span(Duration::from_secs(seconds))) }
+}
+
+/// A share of a whole, from 0 to 1.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Share(pub f64);
+
+impl fmt::Display for Share {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}%", self.0 * 100.0)
+    }
+}
+
+/// Parses `80%` or `0.8`.
+pub fn share(text: &str) -> Result<Share, String> {
+    let (number, whole) = text.trim().strip_suffix('%').map_or((text.trim(), 1.0), |number| (number.trim_end(), 100.0));
+    let share = number.parse::<f64>().ok().map(|number| number / whole);
+    let share = share.filter(|share| (0.0..=1.0).contains(share));
+    share.map(Share).ok_or_else(|| "a share from 0% to 100% expected".to_owned())
+}
+
 /// With the prefixes of IEC 80000-13 (KiB, MiB, GiB) and SI (kB, MB, GB); a letter alone means the former, as in other backup tools.
 fn quantity_bytes(quantity: &str) -> Option<u64> {
     let digits = quantity.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(quantity.len());
@@ -54,6 +112,33 @@ fn quantity_bytes(quantity: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn spans_and_shares_are_read_as_people_write_them() {
+        let good = [
+            ("0", 0),
+            ("90s", 90),
+            ("30m", 1800),
+            ("24h", 86_400),
+            ("7d", 604_800),
+            ("1d12h", 129_600),
+            ("2w", 1_209_600),
+        ];
+        for (text, seconds) in good {
+            assert_eq!(span(text), Ok(Span(Duration::from_secs(seconds))), "{text}");
+        }
+        for text in ["", "7", "d", "7days", "-1d", "99999999999999999999d", "9999999w", "1.5d"] {
+            assert!(span(text).is_err(), "{text}");
+        }
+        assert_eq!(
+            [0, 90, 3600, 86_400, 604_800].map(|seconds| Span(Duration::from_secs(seconds)).to_string()),
+            ["0s", "90s", "1h", "1d", "1w"]
+        );
+        assert_eq!((share("80%"), share("0.25"), share("100 %")), (Ok(Share(0.8)), Ok(Share(0.25)), Ok(Share(1.0))));
+        for text in ["", "%", "101%", "-1", "half", "NaN"] {
+            assert!(share(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn rates_are_read_as_people_write_them() {

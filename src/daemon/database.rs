@@ -104,6 +104,8 @@ pub struct Database {
     link: Link,
     /// The last thing that went wrong.
     pub last_error: Option<String>,
+    /// What the destination said last, if it refused a fold or a snapshot.
+    pub destination_error: Option<String>,
     /// Commits captured since the watcher began.
     pub commit_count: u64,
     /// Commits that are durable in the destination.
@@ -163,7 +165,18 @@ impl Database {
         let none = || RepositoryError::LocalState(std::io::Error::other("a watcher needs a place for its local state"));
         let memory = Memory::claim(repository, &options.snapshot.name)?.ok_or_else(none)?;
         let link = Link::Detached { retry_at: Instant::now(), pause: RETRY.0 };
-        Ok(Self { options, writer, memory, link, last_error: None, commit_count: 0, acknowledged: 0, journaled: false })
+        let (last_error, destination_error) = (None, None);
+        Ok(Self {
+            options,
+            writer,
+            memory,
+            link,
+            last_error,
+            destination_error,
+            commit_count: 0,
+            acknowledged: 0,
+            journaled: false,
+        })
     }
 
     /// Its name in the repository.
@@ -215,6 +228,12 @@ impl Database {
         }
     }
 
+    fn note_refusal(&mut self, error: &RepositoryError) {
+        if let RepositoryError::Store(error) = error {
+            self.destination_error = Some(with_causes(error));
+        }
+    }
+
     /// Says what went wrong, saves what was captured, and tries again soon.
     fn lose(&mut self, repository: &Repository, lost: &Lost, monitor: &dyn Monitor, now: Instant) {
         let text = format!("{}: {lost}", self.name());
@@ -222,6 +241,9 @@ impl Database {
             monitor.event(monitor::Event::Notice(text.clone()));
         }
         self.last_error = Some(text);
+        if let Lost::Repository(error) = lost {
+            self.note_refusal(error);
+        }
         let pause = match &self.link {
             Link::Detached { pause, .. } => (*pause * 2).min(RETRY.1),
             // What a proof failed for can be had by a snapshot at once.
@@ -255,6 +277,7 @@ impl Database {
             options.name, summary.manifest.commit, summary.manifest.strategy, summary.changed_pages
         )));
         self.last_error = None;
+        self.destination_error = None;
         self.journaled = false;
         self.acknowledged = summary.manifest.commit;
         let now = Instant::now();
@@ -390,8 +413,16 @@ impl Database {
         }
         let name = &self.options.snapshot.name;
         let base = (following.base.0, &following.base.1);
-        let (id, manifest) =
-            fold_steps(&Fold { repository, name, encode, monitor }, &mut following.timeline, base, &following.steps)?;
+        let fold = Fold { repository, name, encode, monitor };
+        let folded = fold_steps(&fold, &mut following.timeline, base, &following.steps);
+        let (id, manifest) = match folded {
+            Ok(folded) => folded,
+            Err(error) => {
+                self.note_refusal(&error);
+                return Err(error);
+            }
+        };
+        self.destination_error = None;
         self.acknowledged = manifest.commit;
         following.position = Position {
             entry: id,

@@ -282,7 +282,11 @@ impl Watcher<'_> {
             flushed_bytes: self.journal.sent_bytes,
             fold_count: self.fold_count,
             spool_bytes: self.journal.waiting_bytes(),
-            destination_error: self.journal.last_error.clone(),
+            destination_error: self
+                .journal
+                .last_error
+                .clone()
+                .or_else(|| self.databases.iter().find_map(|watched| watched.database.destination_error.clone())),
         }
     }
 }

@@ -20,6 +20,8 @@ pub enum Phase {
     Prove,
     /// Chunks are carried from one repository to another.
     Copy,
+    /// Chunks that are needed are carried over from packs that are given up.
+    Repack,
     /// Packs are read and their chunks opened.
     CheckData,
     /// Pages are read and hashed.

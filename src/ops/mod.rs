@@ -10,6 +10,7 @@ pub mod fold;
 pub mod history;
 mod partial;
 pub mod points;
+pub mod prune;
 pub mod query;
 pub mod restore;
 mod restore_error;

@@ -1,12 +1,13 @@
 //! Fetches chunks from packs.
 //!
-//! Every chunk that comes out has been authenticated, decoded and compared with its id. If one place fails, the others are tried.
+//! Every chunk that comes out has been authenticated, decoded and compared with its id. If one place fails, the others are tried. If nothing is there any more, a collector may have
+//! put it elsewhere since the index was read: that is read anew.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use crate::base::id::{ChunkId, ObjectHash};
-use crate::format::name::ObjectName;
+use crate::format::name::{Folder, ObjectName};
 use crate::format::pack::{OpenedChunk, PACK_HEADER_BYTES, PackReader};
 
 use super::copies::read_part;
@@ -16,24 +17,59 @@ use super::{Fault, Repository};
 /// Opened packs are kept, up to this many; one takes about half a kilobyte.
 const MAX_OPEN_PACKS: usize = 8192;
 
+/// The index is not listed again if that has told nothing new so often, one time after the other: what is missing then is lost.
+const MOST_VAIN_LISTINGS: usize = 4;
+
 /// See the module documentation. A clone is the same reader.
 #[derive(Clone)]
 pub struct ChunkReader {
     repository: Repository,
     index: Arc<RwLock<Index>>,
+    listings: Arc<Mutex<Listings>>,
     packs: Arc<OpenPacks>,
+}
+
+/// What was listed to find chunks that were put elsewhere.
+#[derive(Default)]
+struct Listings {
+    last: Vec<ObjectName>,
+    /// How often that was nothing new, lately.
+    vain: usize,
 }
 
 impl ChunkReader {
     /// A reader of the chunks that `index` knows.
     pub fn new(repository: &Repository, index: &Index) -> Self {
         let index = Arc::new(RwLock::new(index.clone()));
-        Self { repository: repository.clone(), index, packs: Arc::default() }
+        Self { repository: repository.clone(), index, listings: Arc::default(), packs: Arc::default() }
     }
 
     /// From now on reads the chunks that this index knows: for a reader that outlives what the repository held when it was made.
     pub fn renew(&self, index: Index) {
+        self.listings.lock().unwrap_or_else(PoisonError::into_inner).vain = 0;
         *self.index.write().unwrap_or_else(PoisonError::into_inner) = index;
+    }
+
+    /// An index that may know more than the one that was looked into.
+    fn newer_index(&self, known: &Index) -> Option<Index> {
+        let mut listings = self.listings.lock().unwrap_or_else(PoisonError::into_inner);
+        let index = self.index();
+        if !index.is_same(known) {
+            return Some(index);
+        }
+        if listings.vain >= MOST_VAIN_LISTINGS {
+            return None;
+        }
+        let listed = self.repository.store().list(Folder::Index).ok()?;
+        let listed: Vec<ObjectName> = listed.into_iter().map(|listed| listed.name).collect();
+        if listed == listings.last {
+            listings.vain += 1;
+            return None;
+        }
+        let (index, _) = Index::load(&self.repository).ok()?;
+        *listings = Listings { last: listed, vain: 0 };
+        *self.index.write().unwrap_or_else(PoisonError::into_inner) = index.clone();
+        Some(index)
     }
 
     /// The index as it is now.
@@ -62,14 +98,30 @@ impl ChunkReader {
     }
 
     fn open_any(&self, id: ChunkId, needed_by: &dyn Fn() -> String) -> Result<OpenedChunk, Fault> {
+        let mut index = self.index();
+        loop {
+            let fault = match self.open_from(&index, id) {
+                Ok(chunk) => return Ok(chunk),
+                Err(fault) => fault.unwrap_or_else(|| Fault::MissingChunk { chunk: id, needed_by: needed_by() }),
+            };
+            let may_be_elsewhere = fault.is_absence() || matches!(fault, Fault::MissingChunk { .. });
+            if !may_be_elsewhere {
+                return Err(fault);
+            }
+            index = self.newer_index(&index).ok_or(fault)?;
+        }
+    }
+
+    /// A chunk from any of the places that this index knows; if there are some, what is wrong with the first.
+    fn open_from(&self, index: &Index, id: ChunkId) -> Result<OpenedChunk, Option<Fault>> {
         let mut fault = None;
-        for place in self.index().places(id) {
+        for place in index.places(id) {
             match self.open_place(place) {
                 Ok(chunk) => return Ok(chunk),
                 Err(error) => fault = fault.or(Some(error)),
             }
         }
-        Err(fault.unwrap_or_else(|| Fault::MissingChunk { chunk: id, needed_by: needed_by() }))
+        Err(fault)
     }
 
     fn open_place(&self, place: Place) -> Result<OpenedChunk, Fault> {

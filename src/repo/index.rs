@@ -106,7 +106,9 @@ impl Index {
         segments: impl IntoIterator<Item = Result<IndexSegment, Fault>>,
         tombstones: Option<Arc<Tombstones>>,
     ) -> (Self, Vec<Fault>) {
-        let (mut packs, mut entries, mut faults) = (Vec::new(), Vec::new(), Vec::new());
+        let segments: Vec<_> = segments.into_iter().collect();
+        let count = segments.iter().flatten().map(|segment| segment.entries.len()).sum();
+        let (mut packs, mut entries, mut faults) = (Vec::new(), Vec::with_capacity(count), Vec::new());
         for segment in segments {
             match segment {
                 Ok(segment) => {
@@ -154,6 +156,11 @@ impl Index {
         self.places(id).next().filter(|place| self.is_reliable(place.pack.name))
     }
 
+    /// The tombstones that were read before the rest; none if it was not loaded for that.
+    pub fn tombstones(&self) -> Option<&Tombstones> {
+        self.tombstones.as_deref()
+    }
+
     /// Whether the pack is known not to be deleted.
     pub fn is_reliable(&self, pack: ObjectHash) -> bool {
         self.tombstones.as_ref().is_some_and(|tombstones| !tombstones.names(pack))
@@ -161,14 +168,31 @@ impl Index {
 
     /// All places of a chunk.
     pub fn places(&self, id: ChunkId) -> impl Iterator<Item = Place> {
+        self.position(id).into_iter().flat_map(|at| self.places_from(at))
+    }
+
+    /// The position of a chunk's first place among all.
+    pub fn position(&self, id: ChunkId) -> Option<usize> {
         let start = self.entries.partition_point(|entry| entry.chunk.id < id);
-        let same = self.entries[start..].iter().take_while(move |entry| entry.chunk.id == id);
+        self.entries.get(start).filter(|entry| entry.chunk.id == id).map(|_| start)
+    }
+
+    /// All places of the chunk whose first one has this position.
+    pub fn places_from(&self, position: usize) -> impl Iterator<Item = Place> {
+        let entries = &self.entries[position..];
+        let id = entries.first().map(|entry| entry.chunk.id);
+        let same = entries.iter().take_while(move |entry| Some(entry.chunk.id) == id);
         same.map(|entry| Place { pack: self.packs[entry.pack as usize], chunk: entry.chunk })
     }
 
     /// Every place of every chunk, by chunk id.
     pub fn iter(&self) -> impl Iterator<Item = Place> {
         self.entries.iter().map(|entry| Place { pack: self.packs[entry.pack as usize], chunk: entry.chunk })
+    }
+
+    /// Whether both are one index, not two with the same content.
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.entries, &other.entries)
     }
 
     /// How many places there are.

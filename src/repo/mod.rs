@@ -28,6 +28,7 @@ pub mod memory;
 mod open;
 pub mod pack_fetch;
 pub mod page_scan;
+pub mod reachable;
 pub mod stack_reader;
 pub mod standing;
 pub mod timeline;

@@ -124,11 +124,11 @@ pub fn read_ahead<E: From<Fault>>(
             arrived.extend(lane.wait(PATIENCE));
         }
         let sealed: Option<Vec<u8>> = arrived.remove(&position).flatten();
-        let opened = match place {
-            Some(place) => reader.open_fetched(place, sealed.as_deref(), &|| needed_by(position)),
-            None => Err(Fault::MissingChunk { chunk, needed_by: needed_by(position) }),
+        let decoded = match place {
+            Some(place) => reader.open_fetched(place, sealed.as_deref(), &|| needed_by(position))?.decoded,
+            None => reader.read(chunk, &|| needed_by(position))?,
         };
-        take(position, opened?.decoded)?;
+        take(position, decoded)?;
     }
     Ok(())
 }

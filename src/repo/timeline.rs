@@ -177,7 +177,8 @@ fn connect(
             timeline.leftover.push(sequence);
             continue;
         }
-        if let Some(run) = gone.iter().find(|run| run.first == next && run.last < sequence) {
+        let run = gone.get(gone.partition_point(|run| run.first < next));
+        if let Some(run) = run.filter(|run| run.first == next && run.last < sequence) {
             (next, previous) = (run.last + 1, Some(run.last_id));
         }
         if sequence != next {

@@ -1,6 +1,6 @@
 //! What earlier verifications found.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use crate::base::clock::UnixMicros;
 use crate::base::id::ObjectHash;
@@ -37,12 +37,18 @@ impl Verifications {
     }
 }
 
+/// All objects, or what is wrong with them.
+pub fn objects(repository: &Repository) -> Result<BTreeMap<ObjectName, Result<Verification, Fault>>, StoreError> {
+    let Repository { config, keys, .. } = repository;
+    read_folder(repository, Folder::Verifications, |object| {
+        Verification::open(object, &config.seal_context(), &keys.verification)
+    })
+}
+
 /// All verifications, and what is wrong with them.
 pub fn load(repository: &Repository) -> Result<(Verifications, Vec<Fault>), StoreError> {
-    let Repository { config, keys, .. } = repository;
-    let open = |object: &[u8]| Verification::open(object, &config.seal_context(), &keys.verification);
     let (mut newest, mut faults) = (HashMap::<ObjectHash, Verified>::new(), Vec::new());
-    for read in read_folder(repository, Folder::Verifications, open)?.into_values() {
+    for read in objects(repository)?.into_values() {
         match read {
             Err(fault) => faults.push(fault),
             Ok(Verification { recorded, records, .. }) => {
