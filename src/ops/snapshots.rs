@@ -5,7 +5,6 @@ use std::sync::Arc;
 use crate::base::id::ObjectHash;
 use crate::format::delta::StepPart;
 use crate::format::manifest::Manifest;
-use crate::format::timeline::Event;
 use crate::repo::journal::Journals;
 use crate::repo::{Fault, Repository, RepositoryError, timeline};
 
@@ -79,16 +78,16 @@ pub fn snapshots(repository: &Repository, name: Option<&str>) -> Result<(Vec<Sna
     faults.extend(found);
     let mut snapshots = Vec::new();
     for timeline in timelines {
-        let (first, watched) = (snapshots.len(), timeline.open_watch().is_some());
-        snapshots.extend(timeline.entries.into_iter().filter_map(|recorded| {
-            let Event::Snapshot(manifest) = recorded.entry.event else { return None };
-            let (id, sequence) = (recorded.id, recorded.entry.sequence);
-            Some(Snapshot { id, database: recorded.entry.database, sequence, manifest, journal: Arc::default() })
-        }));
-        if let Some(last) = snapshots[first..].last_mut().filter(|_| watched) {
-            let (journal, fault) = journals.steps_behind(last.id, &last.manifest);
-            last.journal = journal;
+        let watched = timeline.open_watch().is_some();
+        let newest = timeline.last().map(|(id, _)| id);
+        for kept in timeline.kept().filter(|kept| kept.standing.forgotten.is_none()) {
+            let (journal, fault) = match watched && Some(kept.id) == newest {
+                true => journals.steps_behind(kept.id, kept.manifest),
+                false => Default::default(),
+            };
             faults.extend(fault);
+            let (id, database, sequence) = (kept.id, timeline.name().to_owned(), kept.sequence);
+            snapshots.push(Snapshot { id, database, sequence, manifest: kept.manifest.clone(), journal });
         }
     }
     snapshots.sort_by(|a, b| (&a.database, a.sequence).cmp(&(&b.database, b.sequence)));

@@ -345,6 +345,11 @@ impl Timeline {
         })
     }
 
+    /// The database's name; empty if no entry can be read.
+    pub fn name(&self) -> &str {
+        self.entries.last().map_or("", |recorded| &recorded.entry.database)
+    }
+
     /// The last snapshot, forgotten or not: what the next one is made from.
     pub fn last(&self) -> Option<(ObjectHash, &Manifest)> {
         self.kept().next_back().map(|kept| (kept.id, kept.manifest))

@@ -90,7 +90,7 @@ fn fence(repository: &Repository, now: UnixMicros, monitor: &dyn Monitor) -> Res
 }
 
 fn fence_timeline(repository: &Repository, timeline: &mut Timeline, now: UnixMicros) -> Result<usize, PruneError> {
-    let name = gone::database_name(timeline).to_owned();
+    let name = timeline.name().to_owned();
     let mut appends = 0;
     loop {
         appends += 1;

@@ -7,11 +7,6 @@ use crate::base::id::ObjectHash;
 use crate::format::timeline::{Event, MAX_NAMED, Run};
 use crate::repo::timeline::{Kept, Timeline};
 
-/// The database's name; a timeline without readable entries has none, and nothing of it goes.
-pub fn database_name(timeline: &Timeline) -> &str {
-    timeline.entries.last().map_or("", |recorded| &recorded.entry.database)
-}
-
 /// Forgotten snapshots whose time is over. The last snapshot is never among them: what comes is made from it, and numbers go on from its own.
 pub fn due(timeline: &Timeline, now: UnixMicros) -> impl Iterator<Item = Kept<'_>> {
     let last = timeline.last().map(|(id, _)| id);
@@ -42,9 +37,7 @@ pub fn runs(timeline: &Timeline, now: UnixMicros) -> Vec<Run> {
         Event::Held { snapshot, .. } | Event::Released { snapshot } => !is_named(&snapshot.sequence),
     };
     let mut ids: BTreeMap<u64, ObjectHash> = BTreeMap::new();
-    // The last entry stays: what comes continues it.
-    let before_last = timeline.entries.len().saturating_sub(1);
-    for (at, recorded) in timeline.entries.iter().enumerate().take(before_last) {
+    for (at, recorded) in timeline.entries.iter().enumerate() {
         let sequence = recorded.entry.sequence;
         if due.contains(&sequence) || says_nothing(at, &recorded.entry.event) {
             ids.insert(sequence, recorded.id);

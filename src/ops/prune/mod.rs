@@ -180,7 +180,7 @@ pub fn plan_prune(
     for timeline in &look.timelines {
         let due = gone::due(timeline, now).count();
         if due > 0 {
-            plan.due.insert(gone::database_name(timeline).to_owned(), due);
+            plan.due.insert(timeline.name().to_owned(), due);
         }
     }
     choose_packs(repository, &look, &mut plan)?;
