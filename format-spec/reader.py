@@ -5,14 +5,15 @@ Written from the pages beside this file alone; it shares no code with the Rust p
 check that the pages suffice. It lists snapshots and restores one, or the state of any commit; it never
 writes to a repository.
 
-    reader.py REPOSITORY list [--database NAME]
+    reader.py REPOSITORY list [--database NAME] [--forgotten]
     reader.py REPOSITORY restore SNAPSHOT_PREFIX|latest TARGET [--database NAME]
     reader.py REPOSITORY restore --commit N TARGET [--database NAME]
     reader.py vectors DIR
 
 The password comes from the environment variable CONTINUUM_PASSWORD. `list` prints a snapshot a line, parted
-by tabs: the beginning of its id, sequence, database, strategy, commit, time, page size, page count, root.
-`--commit` finds the state in a snapshot's layers, or in the journal behind the last snapshot. `vectors` runs
+by tabs: the beginning of its id, sequence, database, strategy, commit, time, page size, page count, root;
+with `--forgotten` also those that are forgotten, and a last field: `forgotten TIME`, `held`, or nothing. A
+forgotten one is restored only by its whole id. `--commit` finds the state in a snapshot's layers, or in the journal behind the last snapshot. `vectors` runs
 the test vectors of a folder, but for the cutter's, which readers need not have. Exit status: 0 done, 1 the
 system failed (disk, permissions), 2 wrong usage, 3 the repository was refused; then stderr says
 `reader: NAME: detail` with the name of the failure; or vectors failed, one a line.
@@ -52,9 +53,16 @@ from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
 # Object types and the contexts of their subkeys.
-CONFIG, SLOT, PACK, FOOTER, INDEX, TIMELINE, CHUNK, JOURNAL, VERIFICATION = range(1, 10)
+CONFIG, SLOT, PACK, FOOTER, INDEX, TIMELINE, CHUNK, JOURNAL, VERIFICATION, TOMBSTONE = range(1, 11)
 CONTEXT = "continuum 2026-11-24 {} v1"
-SUBKEY_USE = {FOOTER: "pack footer", INDEX: "index", TIMELINE: "timeline", JOURNAL: "journal", VERIFICATION: "verification"}
+SUBKEY_USE = {
+    FOOTER: "pack footer",
+    INDEX: "index",
+    TIMELINE: "timeline",
+    JOURNAL: "journal",
+    VERIFICATION: "verification",
+    TOMBSTONE: "tombstone",
+}
 CIPHERS = {1: AESGCM, 2: ChaCha20Poly1305}
 ZERO_NONCE = bytes(12)
 
@@ -63,7 +71,9 @@ KIB, MIB = 1 << 10, 1 << 20
 MAX_CHUNK, MAX_PACK, MAX_SEALED, MAX_PLAIN = 4 * MIB, 64 * MIB, 16 * MIB, 64 * KIB
 MIN_SEALED_CHUNK, MAX_SEALED_CHUNK = 5 + 1 + 16, 5 + MAX_CHUNK + 16
 MIN_SEALED = 44 + 1 + 16  # salt and tag around the padding byte
-MANY = 65_536  # chunks in a pack, entries and packs in an index segment, pages and segments of a layer, parts
+# Chunks in a pack, entries and packs in an index segment, pages and segments of a layer, parts of a journal,
+# packs of a tombstone, snapshots and runs of an entry.
+MANY = 65_536
 MAX_PAGES, MAX_LAYERS = 4_294_967_294, 32
 PACK_HEAD = 92  # header, epoch, encapsulated key, sealed data key
 MAX_DEPTH = 16
@@ -276,13 +286,25 @@ MANIFEST = mapping(
     added=uint,
 )
 WATCH = mapping(writer=blob(16), host=text(high=4096))
+REF = mapping(sequence=uint, id=identity)
+RUN = mapping(first=integer(low=1), last=uint, last_id=identity)
 DATABASE = text(1, 255, pattern=r"(?!\.{1,2}\Z)[^\x00-\x1f\x7f-\x9f/]+")
 ENTRY = mapping(
     sequence=uint,
     previous=identity,
     database=DATABASE,
     recorded=time,
-    event=choice(snapshot=MANIFEST, watch_started=WATCH, watch_ended=WATCH),
+    event=choice(
+        begun=mapping(),
+        snapshot=MANIFEST,
+        watch_started=WATCH,
+        watch_ended=WATCH,
+        forgotten=mapping(snapshots=array(REF, 1), until=time),
+        unforgotten=mapping(snapshots=array(REF, 1)),
+        held=mapping(snapshot=REF, reason=text(high=4096)),
+        released=mapping(snapshot=REF),
+        collected=mapping(gone=array(RUN)),
+    ),
 )
 LAYER_SEGMENT = mapping(
     first_page=uint, page_count=uint, chunks=blob(multiple=36), runs=blob(multiple=12, most=MANY)
@@ -316,6 +338,7 @@ RECORD = mapping(
 VERIFICATION_SCHEMA = mapping(
     recorded=time, host=text(high=4096), tool=text(high=4096), records=array(RECORD, 1, 4096)
 )
+TOMBSTONE_SCHEMA = mapping(packs=array(identity, 1))
 
 
 # --- Objects: header, checksum, encryption ---------------------------------------------------------------
@@ -645,6 +668,8 @@ class Keys:
         ensure(self.database_id(entry["database"]) == database_id, "wrong-name", "entry of another database")
         if "snapshot" in entry["event"]:
             check_manifest(entry["event"]["snapshot"])
+        if "collected" in entry["event"]:
+            check_runs(entry["event"]["collected"]["gone"], sequence)
         return entry
 
     def journal_object(self, data, writer, sequence):
@@ -657,6 +682,12 @@ class Keys:
 
     def verification(self, data):
         return decode_cbor(self.unseal(data, VERIFICATION, b""), VERIFICATION_SCHEMA, "verification")
+
+    def tombstone(self, data):
+        """The names of packs that are being deleted."""
+        packs = decode_cbor(self.unseal(data, TOMBSTONE, b""), TOMBSTONE_SCHEMA, "tombstone")["packs"]
+        ensure(all(a < b for a, b in zip(packs, packs[1:])), "malformed", "packs of a tombstone out of order")
+        return packs
 
     def open_data_key(self, head):
         """HPKE base mode, single shot; the encapsulated key stands before the ciphertext."""
@@ -709,29 +740,47 @@ class Repository(Keys):
         raise failures[0] if failures else Refused("missing-object", f"chunk {chunk_id.hex()} is not in the index")
 
     def timelines(self, database=None):
-        """All entries with their snapshot ids, database by database, oldest first."""
+        """The entries of each database that are not gone, with the hashes of their objects, oldest first."""
         ids = names_in(self.path / "timelines", 32)
         if database is not None:
             ids = [name for name in ids if name == self.database_id(database).hex()]
         for name in ids:
-            yield from self.timeline(bytes.fromhex(name))
+            yield self.timeline(bytes.fromhex(name))
 
     def timeline(self, database_id):
-        folder, previous = self.path / "timelines" / database_id.hex(), bytes(32)
-        for expected, name in enumerate(names_in(folder, 16), start=1):
+        folder, entries, gone = self.path / "timelines" / database_id.hex(), {}, None
+        for name in reversed(names_in(folder, 16)):
             sequence = int(name, 16)
-            ensure(sequence == expected, "missing-entry", f"entry {expected} of timeline {folder.name}")
+            # Newest first: the last `collected` says what is gone, and what is gone need not even be readable.
+            if gone is not None and is_gone(gone, sequence):
+                continue
             data = read_object(folder / name, MAX_SEALED)
             entry = self.entry(data, database_id, sequence)
+            if gone is None and "collected" in entry["event"]:
+                gone = entry["event"]["collected"]["gone"]
+            entries[sequence] = (blake3(data).digest(), entry)
+        runs, kept = list(gone or []), []
+        expected, previous = 1, bytes(32)
+        for sequence, (entry_id, entry) in sorted(entries.items()):
+            if runs and runs[0]["first"] == expected:
+                run = runs.pop(0)
+                expected, previous = run["last"] + 1, run["last_id"]
+            ensure(sequence == expected, "missing-entry", f"entry {expected} of timeline {folder.name}")
             ensure(entry["previous"] == previous, "broken-chain", f"entry {sequence} of timeline {folder.name}")
-            previous = blake3(data).digest()
-            yield previous, entry
+            expected, previous = sequence + 1, entry_id
+            kept.append((entry_id, entry))
+        return kept
 
     def snapshots(self, database=None):
-        """As `timelines`, but only the entries that are snapshots."""
-        for entry_id, entry in self.timelines(database):
-            if "snapshot" in entry["event"]:
-                yield entry_id, entry
+        """The snapshots that are not gone: id, entry, what has become of it."""
+        for timeline in self.timelines(database):
+            yield from standings(timeline)
+
+    def restore_points(self, database=None):
+        """The snapshots that are not forgotten: id and entry."""
+        for snapshot_id, entry, standing in self.snapshots(database):
+            if standing.forgotten is None:
+                yield snapshot_id, entry
 
     def journal_parts(self, database, base):
         """The parts of a database's journal that continue the snapshot `base`, in order."""
@@ -741,6 +790,46 @@ class Repository(Keys):
                 for part in self.journal_object(data, bytes.fromhex(writer), int(name, 16)):
                     if (part["database"], part["base"]) == (database, base):
                         yield part
+
+
+def check_runs(runs, sequence):
+    """What the schema cannot say of entries that are gone: in order, apart, before the entry that lists them."""
+    last = -1
+    for run in runs:
+        ensure(last + 1 < run["first"] <= run["last"] < sequence, "malformed", "runs that are not ascending, or too late")
+        last = run["last"]
+
+
+def is_gone(runs, sequence):
+    return any(run["first"] <= sequence <= run["last"] for run in runs)
+
+
+class Standing:
+    """What has become of a snapshot: the time until which it is kept if it is forgotten; whether it is held."""
+
+    def __init__(self):
+        self.forgotten, self.held = None, False
+
+
+def standings(timeline):
+    """The snapshots of a timeline's entries, in order: id, entry, standing."""
+    snapshots, last = {}, None
+    for entry_id, entry in timeline:
+        ((event, content),) = entry["event"].items()
+        named = content.get("snapshots", [content["snapshot"]] if event in ("held", "released") else [])
+        named = [ref for ref in ((ref["sequence"], ref["id"]) for ref in named) if ref in snapshots]
+        if event == "snapshot":
+            last = (entry["sequence"], entry_id)
+            snapshots[last] = (entry_id, entry, Standing())
+        for standing in (snapshots[ref][2] for ref in named if event != "forgotten" or ref != last):
+            if event == "forgotten":
+                standing.forgotten = standing.forgotten if standing.held else content["until"]
+            elif event == "unforgotten":
+                standing.forgotten = None
+            else:
+                standing.held = event == "held"
+                standing.forgotten = None if standing.held else standing.forgotten
+    return list(snapshots.values())
 
 
 # --- Deltas --------------------------------------------------------------------------------------------------------
@@ -1004,9 +1093,12 @@ def snapshot_state(manifest):
 
 
 def find_snapshot(repository, prefix, database):
-    """The state of the one snapshot whose id begins so."""
-    snapshots = repository.snapshots(database)
-    found = [entry["event"]["snapshot"] for snapshot_id, entry in snapshots if snapshot_id.hex().startswith(prefix)]
+    """The state of the one snapshot whose id begins so; of a forgotten one, if that is its whole id."""
+    found = [
+        entry["event"]["snapshot"]
+        for snapshot_id, entry, standing in repository.snapshots(database)
+        if snapshot_id.hex() == prefix or (standing.forgotten is None and snapshot_id.hex().startswith(prefix))
+    ]
     if len(found) != 1:
         raise Usage(f"{prefix}: {'several fit; give more digits' if found else 'no such snapshot'}")
     return snapshot_state(found[0])
@@ -1045,7 +1137,7 @@ def find_commit(repository, commit, database):
 
 def snapshots_of_one(repository, database):
     """The snapshots of the only database, oldest first."""
-    snapshots = list(repository.snapshots(database))
+    snapshots = list(repository.restore_points(database))
     if len({entry["database"] for _, entry in snapshots}) != 1:
         raise Usage("several databases; give --database" if snapshots else "no snapshots")
     return snapshots
@@ -1111,6 +1203,7 @@ def vector_derived(vector):
         "timeline_key": keys.subkey("timeline"),
         "journal_key": keys.subkey("journal"),
         "verification_key": keys.subkey("verification"),
+        "tombstone_key": keys.subkey("tombstone"),
         "public_key": public_key.public_bytes_raw(),
         "gear_blake3": blake3(gear).digest(),
     }
@@ -1212,6 +1305,10 @@ def vector_verification(vector):
     return vector_keys(vector).verification(bytes.fromhex(vector["object"]))
 
 
+def vector_tombstone(vector):
+    return {"packs": vector_keys(vector).tombstone(bytes.fromhex(vector["object"]))}
+
+
 VECTORS = {
     "padme": vector_padme,
     "keys": vector_derived,
@@ -1227,6 +1324,7 @@ VECTORS = {
     "delta": vector_delta,
     "journal": vector_journal,
     "verification": vector_verification,
+    "tombstone": vector_tombstone,
 }
 
 
@@ -1267,12 +1365,17 @@ def utc(microseconds):
         return f"{microseconds}us"
 
 
-def print_snapshots(repository, database):
-    for snapshot_id, entry in repository.snapshots(database):
+def print_snapshots(repository, database, with_forgotten):
+    for snapshot_id, entry, standing in repository.snapshots(database):
+        if standing.forgotten is not None and not with_forgotten:
+            continue
         manifest = entry["event"]["snapshot"]
         fields = [snapshot_id.hex()[:8], entry["sequence"], entry["database"], manifest["strategy"]]
         fields += [manifest["commit"], utc(manifest["captured"]), manifest["page_size"], manifest["page_count"]]
         fields += [manifest["root"].hex()]
+        if with_forgotten:
+            kept_until = standing.forgotten is not None and f"forgotten {utc(standing.forgotten)}"
+            fields += [kept_until or ("held" if standing.held else "")]
         print(*fields, sep="\t")
 
 
@@ -1280,7 +1383,9 @@ def arguments():
     parser = argparse.ArgumentParser(prog="reader.py", description="Reads a continuum repository.")
     parser.add_argument("repository", type=Path)
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("list").add_argument("--database")
+    listing = commands.add_parser("list")
+    listing.add_argument("--database")
+    listing.add_argument("--forgotten", action="store_true", help="also list those that are forgotten")
     restoring = commands.add_parser("restore")
     restoring.add_argument("snapshot", nargs="?", help="first hexadecimal digits of its id, or latest: the newest state")
     restoring.add_argument("target", type=Path)
@@ -1304,7 +1409,7 @@ def run(options):
         raise Usage(f"{options.repository} is no directory")
     repository = Repository(options.repository, os.fsencode(password))
     if options.command == "list":
-        print_snapshots(repository, options.database)
+        print_snapshots(repository, options.database, options.forgotten)
     else:
         if (options.snapshot is None) == (options.commit is None):
             raise Usage("give a snapshot or --commit")

@@ -47,7 +47,7 @@ macro_rules! check_subjects {
     };
 }
 
-check_subjects!(padme keys cutter chunk plain config key_slot sealed pack index layer timeline delta journal verification);
+check_subjects!(padme keys cutter chunk plain config key_slot sealed pack index layer timeline delta journal verification tombstone);
 
 #[test]
 fn every_file_has_its_test() {

@@ -270,6 +270,27 @@ mod tests {
     }
 
     #[test]
+    fn what_an_entry_names_is_bounded() {
+        let named = |count: usize| vec![SnapshotRef { sequence: 3, id: ObjectHash([5; 32]) }; count];
+        let run =
+            |nth: usize| Run { first: 1 + 2 * nth as u64, last: 1 + 2 * nth as u64, last_id: ObjectHash([5; 32]) };
+        let gone = |count: usize| Event::Collected { gone: (0..count).map(run).collect() };
+        let (most, sequence) = (MAX_NAMED, 3 * MAX_NAMED as u64);
+        for (event, fits) in [
+            (Event::Forgotten { snapshots: named(most), until: UnixMicros(1) }, true),
+            (Event::Forgotten { snapshots: named(most + 1), until: UnixMicros(1) }, false),
+            (Event::Unforgotten { snapshots: named(most) }, true),
+            (Event::Unforgotten { snapshots: named(most + 1) }, false),
+            (gone(most), true),
+            (gone(most + 1), false),
+        ] {
+            let entry = TimelineEntry { event, sequence, ..entry() };
+            let opened = round_trip(&entry, sequence).map_err(|error| error.name());
+            assert!(opened == if fits { Ok(entry) } else { Err("malformed") });
+        }
+    }
+
+    #[test]
     fn manifests_at_the_limits_come_back() {
         let good: [fn(&mut Manifest); 7] = [
             |_| {},

@@ -46,9 +46,11 @@ mod tests {
     fn packs_come_back_and_only_in_order() {
         let (key, entropy) = (SecretKey::from_bytes([1; 32]), SeededEntropy::new(1));
         let context = SealContext { repository: RepositoryId([2; 16]), suite: Suite::Aes256Gcm, epoch: 1 };
-        let packs = |bytes: &[u8]| bytes.iter().map(|&byte| ObjectHash([byte; 32])).collect::<Vec<_>>();
-        for (names, fits) in [(&[7][..], true), (&[1, 2, 9], true), (&[], false), (&[2, 1], false), (&[3, 3], false)] {
-            let tombstone = Tombstone { packs: packs(names) };
+        let name = |number: u32| ObjectHash(std::array::from_fn(|i| if i < 4 { number.to_be_bytes()[i] } else { 0 }));
+        let many: Vec<u32> = (0..=MAX_TOMBSTONE_PACKS as u32).collect();
+        let few = [(&[7][..], true), (&[1, 2, 9], true), (&[], false), (&[2, 1], false), (&[3, 3], false)];
+        for (names, fits) in few.into_iter().chain([(&many[1..], true), (&many, false)]) {
+            let tombstone = Tombstone { packs: names.iter().copied().map(name).collect() };
             let opened = Tombstone::open(&tombstone.seal(&context, &key, &entropy), &context, &key);
             assert_eq!(opened.map_err(|error| error.name()), if fits { Ok(tombstone) } else { Err("malformed") });
         }

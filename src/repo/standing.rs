@@ -1,6 +1,7 @@
 //! What has become of the snapshots of a timeline (`format-spec/timeline.md`, "What is a restore point").
 //!
-//! Pure: entries are replayed in order. What an entry says of snapshots that are not there, or gone, has no effect.
+//! Pure: entries are replayed in order. What an entry says of snapshots that are not there, or gone, has no effect. The last snapshot is never forgotten:
+//! journals continue it, and the newest commits are in them.
 
 use std::collections::BTreeMap;
 
@@ -31,17 +32,20 @@ impl Standings {
             Event::Snapshot(_) => {
                 self.snapshots.insert(entry.sequence, (id, Standing::default()));
             }
-            Event::Forgotten { snapshots, until } => self.change(snapshots, |standing| {
-                if standing.held.is_none() {
-                    standing.forgotten = Some(*until);
-                }
-            }),
+            Event::Forgotten { snapshots, until } => {
+                let last = self.snapshots.last_key_value().map(|(&sequence, _)| sequence);
+                self.change(snapshots.iter().filter(|named| Some(named.sequence) != last), |standing| {
+                    if standing.held.is_none() {
+                        standing.forgotten = Some(*until);
+                    }
+                });
+            }
             Event::Unforgotten { snapshots } => self.change(snapshots, |standing| standing.forgotten = None),
-            Event::Held { snapshot, reason } => self.change(std::slice::from_ref(snapshot), |standing| {
+            Event::Held { snapshot, reason } => self.change([snapshot], |standing| {
                 *standing = Standing { forgotten: None, held: Some(reason.clone()) };
             }),
             Event::Released { snapshot } => {
-                self.change(std::slice::from_ref(snapshot), |standing| standing.held = None);
+                self.change([snapshot], |standing| standing.held = None);
             }
             Event::Collected { gone } => {
                 self.gone.clone_from(gone);
@@ -51,7 +55,7 @@ impl Standings {
         }
     }
 
-    fn change(&mut self, named: &[SnapshotRef], change: impl Fn(&mut Standing)) {
+    fn change<'a>(&mut self, named: impl IntoIterator<Item = &'a SnapshotRef>, change: impl Fn(&mut Standing)) {
         for SnapshotRef { sequence, id } in named {
             if let Some((_, standing)) = self.snapshots.get_mut(sequence).filter(|(found, _)| found == id) {
                 change(standing);
@@ -78,4 +82,123 @@ impl Standings {
 /// Whether one of the runs, which are in order, contains the entry.
 pub fn is_in(runs: &[Run], sequence: u64) -> bool {
     runs.get(runs.partition_point(|run| run.last < sequence)).is_some_and(|run| run.contains(sequence))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::id::{ChunkId, ImageRoot};
+    use crate::format::manifest::{Layer, LayerKind, Manifest, Strategy};
+    use crate::format::timeline::NO_ENTRY;
+
+    fn id(sequence: u64) -> ObjectHash {
+        ObjectHash([sequence as u8; 32])
+    }
+
+    fn named(sequence: u64) -> SnapshotRef {
+        SnapshotRef { sequence, id: id(sequence) }
+    }
+
+    fn snapshot() -> Event {
+        let image = Layer {
+            kind: LayerKind::Image,
+            first_commit: 1,
+            last_commit: 1,
+            page_count: 1,
+            low_page_count: 1,
+            record_bytes: 0,
+            segments: vec![ChunkId([1; 32])],
+        };
+        Event::Snapshot(Manifest {
+            strategy: Strategy::Full,
+            tags: Vec::new(),
+            host: String::new(),
+            source: String::new(),
+            captured: UnixMicros(0),
+            tool: String::new(),
+            journal_mode: String::new(),
+            page_size: 4096,
+            page_count: 1,
+            root: ImageRoot([1; 32]),
+            commit: 1,
+            lineage: 1,
+            layers: vec![image],
+            added: 0,
+        })
+    }
+
+    fn forget(sequences: &[u64]) -> Event {
+        Event::Forgotten { snapshots: sequences.iter().copied().map(named).collect(), until: UnixMicros(9) }
+    }
+
+    fn bring_back(sequence: u64) -> Event {
+        Event::Unforgotten { snapshots: vec![named(sequence)] }
+    }
+
+    fn hold(sequence: u64) -> Event {
+        Event::Held { snapshot: named(sequence), reason: String::new() }
+    }
+
+    fn release(sequence: u64) -> Event {
+        Event::Released { snapshot: named(sequence) }
+    }
+
+    fn collect(first: u64, last: u64) -> Event {
+        Event::Collected { gone: vec![Run { first, last, last_id: id(last) }] }
+    }
+
+    /// Three snapshots, then these events: `f`orgotten, `h`eld, `g`one or `-`, in order.
+    fn check(events: Vec<Event>, expected: &str) {
+        let mut standings = Standings::default();
+        let all = std::iter::repeat_n(snapshot(), 3).chain(events);
+        for (event, sequence) in all.zip(1..) {
+            let (database, recorded) = ("orders".to_owned(), UnixMicros(0));
+            let entry = TimelineEntry { sequence, previous: NO_ENTRY, database, recorded, event };
+            standings.apply(id(sequence), &entry);
+        }
+        let letter = |sequence| match standings.of(sequence) {
+            None => 'g',
+            Some(Standing { forgotten: Some(_), held: None }) => 'f',
+            Some(Standing { forgotten: None, held: Some(_) }) => 'h',
+            Some(Standing { forgotten: None, held: None }) => '-',
+            Some(Standing { forgotten: Some(_), held: Some(_) }) => '!',
+        };
+        assert_eq!((1..=3).map(letter).collect::<String>(), expected);
+    }
+
+    #[test]
+    fn snapshots_are_forgotten_and_come_back() {
+        check(vec![], "---");
+        check(vec![forget(&[1, 2])], "ff-");
+        check(vec![forget(&[1, 2]), bring_back(2)], "f--");
+        check(vec![bring_back(1), forget(&[1])], "f--");
+    }
+
+    #[test]
+    fn what_is_held_is_not_forgotten() {
+        check(vec![hold(1), forget(&[1, 2])], "hf-");
+        check(vec![forget(&[1, 2]), hold(1)], "hf-");
+        check(vec![hold(1), forget(&[1]), release(1)], "---");
+        check(vec![hold(1), release(1), forget(&[1])], "f--");
+        check(vec![hold(1), bring_back(1)], "h--");
+    }
+
+    #[test]
+    fn the_last_is_not_forgotten_until_it_is_not_the_last() {
+        check(vec![forget(&[1, 2, 3])], "ff-");
+        check(vec![forget(&[3]), snapshot()], "---");
+        check(vec![snapshot(), forget(&[3])], "--f");
+    }
+
+    #[test]
+    fn what_is_gone_stays_gone() {
+        check(vec![forget(&[1]), collect(1, 1), bring_back(1), hold(1)], "g--");
+        check(vec![collect(1, 2)], "gg-");
+    }
+
+    #[test]
+    fn an_id_that_does_not_fit_means_none() {
+        let other = SnapshotRef { sequence: 1, id: id(2) };
+        check(vec![Event::Forgotten { snapshots: vec![other], until: UnixMicros(9) }, forget(&[7])], "---");
+    }
 }

@@ -20,6 +20,7 @@ use continuum::format::manifest::{LayerKind, Manifest};
 use continuum::format::object::{self, ObjectType, SealContext};
 use continuum::format::pack::PackReader;
 use continuum::format::timeline::{Event, Run, SnapshotRef, TimelineEntry};
+use continuum::format::tombstone::Tombstone;
 use continuum::format::verification::{Check, Record as VerifiedRecord, Verification};
 use serde_json::{Value, json};
 
@@ -47,6 +48,7 @@ fn format(subject: &str, vector: &Value) -> Result<Value, FormatError> {
         "delta" => delta(vector),
         "journal" => journal(vector),
         "verification" => verification(vector),
+        "tombstone" => tombstone(vector),
         _ => panic!("unknown subject {subject}"),
     }
 }
@@ -73,6 +75,7 @@ fn keys(vector: &Value) -> Value {
         "timeline_key": to_hex(keys.timeline.expose()),
         "journal_key": to_hex(keys.journal.expose()),
         "verification_key": to_hex(keys.verification.expose()),
+        "tombstone_key": to_hex(keys.tombstone.expose()),
         "public_key": to_hex(&keys.public().to_bytes()),
         "gear_blake3": blake3(&gear),
     })
@@ -299,6 +302,11 @@ fn verification(vector: &Value) -> Result<Value, FormatError> {
         "tool": verification.tool,
         "records": verification.records.iter().map(record).collect::<Vec<_>>(),
     }))
+}
+
+fn tombstone(vector: &Value) -> Result<Value, FormatError> {
+    let tombstone = Tombstone::open(&hex(vector, "object"), &context(vector), &keyring(vector).tombstone)?;
+    Ok(json!({ "packs": tombstone.packs.iter().map(ToString::to_string).collect::<Vec<_>>() }))
 }
 
 /// Steps with what their records make of pages that hold the vector's pattern below.

@@ -2,9 +2,11 @@
 
 mod chunks;
 mod deltas;
+mod events;
 mod plain_objects;
 mod sealed_objects;
 mod snapshots;
+mod tombstones;
 mod verifications;
 
 use ciborium::Value as Cbor;
@@ -40,6 +42,7 @@ pub fn vectors(subject: &str) -> Vec<Value> {
         "delta" => deltas::delta(),
         "journal" => deltas::journal(),
         "verification" => verifications::verification(),
+        "tombstone" => tombstones::tombstone(),
         _ => panic!("unknown subject {subject}"),
     }
 }
@@ -69,6 +72,7 @@ fn about(subject: &str) -> &'static str {
              the bytes of `below`, repeated, or zeros if its number is above the step's `low_page_count`"
         }
         "verification" => "verification.md: a verification; suite and epoch are those of the config",
+        "tombstone" => "tombstone.md: a tombstone; suite and epoch are those of the config",
         _ => {
             "journal.md: a journal object under the name of its writer and sequence, its segments decoded as in the \
              vectors of delta; suite and epoch are those of the config"

@@ -7,7 +7,7 @@ use continuum::format::object::{self, ObjectType, SealContext};
 use serde_json::{Value, json};
 
 use super::{
-    CHACHA, CONTEXT, ZEROS, bytes, fails, keyring, map, object_input, ok, reversed, set, with, without, written,
+    CHACHA, CONTEXT, ZEROS, bytes, events, fails, keyring, map, object_input, ok, reversed, set, with, without, written,
 };
 
 fn runs(records: &[[u32; 3]]) -> Vec<u8> {
@@ -232,6 +232,10 @@ pub(super) fn timeline() -> Vec<Value> {
     }
     for (name, expect, event) in watches() {
         all.push(fails(name, expect, input(&CONTEXT, "orders", 1, &set(&good, "event", event))));
+    }
+    for (name, expect, event) in events::events() {
+        let entry = set(&set(&good, "event", event), "sequence", events::SEQUENCE.into());
+        all.push(fails(name, expect, input(&CONTEXT, "orders", events::SEQUENCE, &entry)));
     }
     for (name, expect, manifest) in manifests().into_iter().chain(images()).chain(layer_stacks()).chain(layers()) {
         all.push(fails(name, expect, input(&CONTEXT, "orders", 1, &entry_of(manifest))));
