@@ -21,7 +21,7 @@ use crate::repo::delta_writer::leaf_records;
 use crate::repo::memory::Memory;
 use crate::repo::timeline::{Behind, Timeline};
 use crate::repo::{Repository, RepositoryError, timeline};
-use crate::source::{Capture, CommitFrames, Follower, SourceError, Trimmed, looks_unchanged};
+use crate::source::{Capture, CommitFrames, Follower, Pinned, SourceError, Trimmed, looks_unchanged};
 use crate::store::page_map::PageMap;
 
 /// A commit that writes more than this is not read page by page: a snapshot takes it, which needs no memory for it.

@@ -22,7 +22,7 @@ use crate::repo::page_scan::{ChangedLeaf, compare_pages, scan};
 use crate::repo::stack_reader::{StackReader, State};
 use crate::repo::timeline::Timeline;
 use crate::repo::{Fault, ImageError, Repository, RepositoryError, unlisted_packs};
-use crate::source::{Capture, Changes, PinnedPages, SourceError, Tier};
+use crate::source::{Changes, EarlierPages, Pinned, SourceError, Tier};
 use crate::store::page_map::{PageMap, PageMapBuilder};
 
 /// Bytes of an earlier state that are read at a time to make its page map anew.
@@ -138,7 +138,7 @@ struct Compared {
 }
 
 /// Stores the state that `capture` pins.
-pub fn store(plan: &Plan<'_>, writer: &mut ChunkWriter<'_>, capture: &Capture) -> Result<Stored, SnapshotError> {
+pub fn store(plan: &Plan<'_>, writer: &mut ChunkWriter<'_>, capture: &impl Pinned) -> Result<Stored, SnapshotError> {
     let file = capture.file_facts(plan.captured)?;
     let last = plan.timeline.last().map(|(_, manifest)| manifest);
     let earlier = match last {
@@ -178,7 +178,7 @@ struct Step {
 }
 
 impl Compared {
-    fn changed_pages(&self, capture: &Capture) -> u32 {
+    fn changed_pages(&self, capture: &impl Pinned) -> u32 {
         self.leaves.len() as u32 * Leaves::of(capture.pages()).pages_a_leaf()
     }
 
@@ -241,7 +241,7 @@ fn compare(
     plan: &Plan<'_>,
     mut earlier: Earlier,
     mut changes: Changes,
-    capture: &Capture,
+    capture: &impl Pinned,
 ) -> Result<Compared, SnapshotError> {
     let pages = capture.pages();
     let full = plan.choice == Choice::Full;
@@ -269,7 +269,7 @@ fn compare(
 fn store_whole(
     plan: &Plan<'_>,
     writer: &mut ChunkWriter<'_>,
-    capture: &Capture,
+    capture: &impl Pinned,
     Step { file, lineage }: Step,
     reason: &'static str,
 ) -> Result<Stored, SnapshotError> {
@@ -319,7 +319,7 @@ fn adopt_unlisted(
 fn store_image(
     plan: &Plan<'_>,
     writer: &mut ChunkWriter<'_>,
-    capture: &Capture,
+    capture: &impl Pinned,
     compared: Compared,
     step: Step,
 ) -> Result<Stored, SnapshotError> {
@@ -342,7 +342,7 @@ fn store_image(
 fn store_incremental(
     plan: &Plan<'_>,
     writer: &mut ChunkWriter<'_>,
-    capture: &Capture,
+    capture: &impl Pinned,
     compared: Compared,
     step: Step,
 ) -> Result<Stored, SnapshotError> {
@@ -366,7 +366,7 @@ fn store_incremental(
 fn store_differential(
     plan: &Plan<'_>,
     writer: &mut ChunkWriter<'_>,
-    capture: &Capture,
+    capture: &impl Pinned,
     compared: Compared,
     step: Step,
 ) -> Result<Stored, SnapshotError> {
@@ -399,7 +399,7 @@ fn store_differential(
 }
 
 fn finish(
-    capture: &Capture,
+    capture: &impl Pinned,
     compared: Compared,
     step: Step,
     state: StepState,
@@ -426,7 +426,7 @@ fn finish(
 }
 
 /// The state of a capture: a new one, unless it is still the newest one.
-fn next_state(plan: &Plan<'_>, capture: &Capture, compared: &Compared) -> Result<StepState, SnapshotError> {
+fn next_state(plan: &Plan<'_>, capture: &impl Pinned, compared: &Compared) -> Result<StepState, SnapshotError> {
     let root = compared.earlier.map.root().map_err(RepositoryError::LocalState)?;
     let root = root.ok_or_else(|| RepositoryError::LocalState(std::io::ErrorKind::InvalidData.into()))?;
     let earlier = &compared.earlier.state;
@@ -484,17 +484,17 @@ fn read_leaves(stack: &StackReader, below: Leaves, leaves: &[u32]) -> Result<Vec
 
 /// Finds what pages were in the earlier state: in the source, where it still stands there, which the hash in the page map proves, else in the repository, whose chunks prove
 /// themselves by their ids.
-struct Bases<'a> {
+struct Bases<'a, P> {
     plan: &'a Plan<'a>,
-    pages: &'a PinnedPages,
+    pages: &'a P,
     compared: &'a Compared,
     below: Leaves,
     frames: HashMap<PageNo, u32>,
     stack: OnceLock<Option<StackReader>>,
 }
 
-impl<'a> Bases<'a> {
-    fn new(plan: &'a Plan<'a>, capture: &'a Capture, compared: &'a Compared) -> Self {
+impl<'a, P: EarlierPages> Bases<'a, P> {
+    fn new(plan: &'a Plan<'a>, capture: &'a impl Pinned<Pages = P>, compared: &'a Compared) -> Self {
         let earlier = &compared.earlier;
         let below = earlier.state.shape();
         let wal = earlier.position.and_then(|position| position.wal);

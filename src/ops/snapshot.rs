@@ -23,7 +23,7 @@ use crate::repo::index::Index;
 use crate::repo::memory::Memory;
 use crate::repo::timeline::{Stand, Timeline};
 use crate::repo::{Fault, Repository, RepositoryError, TOOL, timeline};
-use crate::source::{Capture, CaptureOptions, SourceError, Tier};
+use crate::source::{Capture, CaptureOptions, Pinned, SourceError, Tier};
 use crate::store::page_map::PageMap;
 
 use super::delta::{self, Plan, Stored};
@@ -100,7 +100,7 @@ pub fn snapshot(
 /// Takes a snapshot of a pinned state, which stays pinned.
 pub fn snapshot_pinned(
     repository: &Repository,
-    capture: &mut Capture,
+    capture: &mut impl Pinned,
     memory: Option<&Memory>,
     options: &SnapshotOptions,
     monitor: &dyn Monitor,
@@ -159,7 +159,11 @@ pub fn snapshot_pinned(
 
 /// Stores the pinned state. Should a writer restart the WAL meanwhile, which it can do once under a pin, the state after that is stored instead; what
 /// is stored already is not stored again.
-fn store(plan: &Plan<'_>, writer: &mut ChunkWriter<'_>, capture: &mut Capture) -> Result<Stored, SnapshotError> {
+fn store(
+    plan: &Plan<'_>,
+    writer: &mut ChunkWriter<'_>,
+    capture: &mut impl Pinned,
+) -> Result<Stored, SnapshotError> {
     match delta::store(plan, writer, capture) {
         Err(SnapshotError::Source(SourceError::WalRestarted(_))) => {
             capture.map_wal()?;

@@ -18,6 +18,7 @@ use crate::sqlite::wal::Salts;
 
 use super::changes::{self, Changes, Now};
 use super::error::SourceError;
+use super::pinned::{EarlierPages, Pinned};
 use super::wal_map::{self, Mapped, WalMap, read_up_to};
 
 /// How often a WAL index that is being changed is read before giving up, with [`RETRY_PAUSE`] in between: a writer
@@ -89,55 +90,6 @@ impl Capture {
         Ok(capture)
     }
 
-    /// Finds out which pages stand in the WAL, now and again after [`SourceError::WalRestarted`]; the pinned state may thereby become a newer
-    /// one, of another page count.
-    pub fn map_wal(&mut self) -> Result<(), SourceError> {
-        let pages = &mut self.pages;
-        let Some(source) = &mut pages.wal else { return Ok(()) };
-        (source.map, source.next_salts) = map_frames(&pages.path, &source.wal, &source.shm)?;
-        match &source.map {
-            Some(map) if map.page_size() != pages.page_size => Err(SourceError::WalRestarted(pages.path.clone())),
-            Some(map) => {
-                pages.page_count = map.page_count();
-                Ok(())
-            }
-            None => Ok(()),
-        }
-    }
-
-    /// What the file system and SQLite say of the database file. `now` is the time, to tell whether later changes must show in them.
-    pub fn file_facts(&self, now: UnixMicros) -> Result<FileFacts, SourceError> {
-        let PinnedPages { path, file, .. } = &self.pages;
-        let metadata = file.metadata().map_err(SourceError::io(path, "read"))?;
-        let mut header = [0; HEADER_BYTES];
-        read_up_to(file, &mut header, 0).map_err(SourceError::io(path, "read"))?;
-        let (modified_ns, changed_ns) = times(&metadata);
-        Ok(FileFacts {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            bytes: metadata.len(),
-            modified_ns,
-            changed_ns,
-            change_counter: u32::from_be_bytes([header[24], header[25], header[26], header[27]]),
-            settled: now.0.saturating_sub(changed_ns / 1000) > SETTLED_MICROS,
-        })
-    }
-
-    /// How far the state reaches in the WAL; `None` if the WAL has no generation.
-    pub fn wal_position(&self) -> Option<WalPosition> {
-        let source = self.pages.wal.as_ref()?;
-        let next = WalPosition { salts: source.next_salts.0, frames: 0, checksum: (0, 0) };
-        source.map.as_ref().map(WalMap::position).or((next.salts != [0; 8]).then_some(next))
-    }
-
-    /// Which pages may differ from an earlier capture, and how that is known.
-    pub fn changes_since(&self, then: &Position, file: FileFacts) -> Result<Changes, SourceError> {
-        let PinnedPages { path, wal, page_size, .. } = &self.pages;
-        let wal = wal.as_ref().map(|source| (&source.wal, source.map.as_ref()));
-        let now = Now { file, page_size: page_size.get(), wal, position: self.wal_position() };
-        changes::changes_since(then, &now).map_err(SourceError::io(path, "read the WAL of"))
-    }
-
     /// The committed frames of the WAL, if there are any.
     pub(super) fn wal_map(&self) -> Option<&WalMap> {
         self.pages.wal.as_ref()?.map.as_ref()
@@ -171,30 +123,74 @@ impl Capture {
         self.pages.wal.is_some()
     }
 
-    /// The pages of the state.
-    pub fn pages(&self) -> &PinnedPages {
-        &self.pages
-    }
-
-    /// The real path, links resolved.
-    pub fn path(&self) -> &Path {
-        &self.pages.path
-    }
-
-    /// As SQLite names it.
-    pub fn journal_mode(&self) -> &str {
-        &self.journal_mode
-    }
-
-    /// Whether SQLite had to roll back a transaction that a crashed process left behind.
-    pub fn recovered(&self) -> bool {
-        self.recovered
-    }
-
     /// Ends the read transaction.
     pub fn finish(self) -> Result<(), SourceError> {
         let ended = self.connection.execute_batch("ROLLBACK");
         ended.map_err(|source| SourceError::Sqlite { path: self.pages.path.clone(), source })
+    }
+}
+
+impl Pinned for Capture {
+    type Pages = PinnedPages;
+
+    fn pages(&self) -> &PinnedPages {
+        &self.pages
+    }
+
+    fn path(&self) -> &Path {
+        &self.pages.path
+    }
+
+    fn journal_mode(&self) -> &str {
+        &self.journal_mode
+    }
+
+    fn recovered(&self) -> bool {
+        self.recovered
+    }
+
+    fn file_facts(&self, now: UnixMicros) -> Result<FileFacts, SourceError> {
+        let PinnedPages { path, file, .. } = &self.pages;
+        let metadata = file.metadata().map_err(SourceError::io(path, "read"))?;
+        let mut header = [0; HEADER_BYTES];
+        read_up_to(file, &mut header, 0).map_err(SourceError::io(path, "read"))?;
+        let (modified_ns, changed_ns) = times(&metadata);
+        Ok(FileFacts {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            bytes: metadata.len(),
+            modified_ns,
+            changed_ns,
+            change_counter: u32::from_be_bytes([header[24], header[25], header[26], header[27]]),
+            settled: now.0.saturating_sub(changed_ns / 1000) > SETTLED_MICROS,
+        })
+    }
+
+    fn wal_position(&self) -> Option<WalPosition> {
+        let source = self.pages.wal.as_ref()?;
+        let next = WalPosition { salts: source.next_salts.0, frames: 0, checksum: (0, 0) };
+        source.map.as_ref().map(WalMap::position).or((next.salts != [0; 8]).then_some(next))
+    }
+
+    fn changes_since(&self, then: &Position, file: FileFacts) -> Result<Changes, SourceError> {
+        let PinnedPages { path, wal, page_size, .. } = &self.pages;
+        let wal = wal.as_ref().map(|source| (&source.wal, source.map.as_ref()));
+        let now = Now { file, page_size: page_size.get(), wal, position: self.wal_position() };
+        changes::changes_since(then, &now).map_err(SourceError::io(path, "read the WAL of"))
+    }
+
+    fn map_wal(&mut self) -> Result<(), SourceError> {
+        let pages = &mut self.pages;
+        let Some(source) = &mut pages.wal else { return Ok(()) };
+        (source.map, source.next_salts) = map_frames(&pages.path, &source.wal, &source.shm)?;
+        match &source.map {
+            Some(map) if map.page_size() != pages.page_size => Err(SourceError::WalRestarted(pages.path.clone())),
+            Some(map) => {
+                pages.page_count = map.page_count();
+                Ok(())
+            }
+            None => Ok(()),
+        }
     }
 }
 
@@ -225,9 +221,8 @@ impl PageReader for PinnedPages {
     }
 }
 
-impl PinnedPages {
-    /// The last frame of each page among the frames captured at `then`, if the WAL still has that generation.
-    pub fn frames_before(&self, then: &WalPosition) -> HashMap<PageNo, u32> {
+impl EarlierPages for PinnedPages {
+    fn frames_before(&self, then: &WalPosition) -> HashMap<PageNo, u32> {
         match &self.wal {
             Some(WalSource { map: Some(map), .. }) if map.position().salts == then.salts => {
                 map.frames_before(then.frames)
@@ -236,9 +231,7 @@ impl PinnedPages {
         }
     }
 
-    /// Reads one page as it stands in a frame of the WAL, or, without one, in the database file: a candidate for what the page was earlier. `false` if
-    /// there is none. Proving it is up to the caller.
-    pub fn read_candidate(&self, page: PageNo, frame: Option<u32>, buffer: &mut [u8]) -> Result<bool, SourceError> {
+    fn read_candidate(&self, page: PageNo, frame: Option<u32>, buffer: &mut [u8]) -> Result<bool, SourceError> {
         let read = match (frame, &self.wal) {
             (None, _) => {
                 read_up_to(&self.file, buffer, self.page_size.offset_of(page)).map(|length| length == buffer.len())
@@ -248,7 +241,9 @@ impl PinnedPages {
         };
         read.map_err(SourceError::io(&self.path, "read"))
     }
+}
 
+impl PinnedPages {
     /// Pages that the file is too short for must stand in the WAL.
     fn check_complete(&self, first: PageNo, wanted: usize, length: usize) -> Result<(), SourceError> {
         let page_bytes = self.page_size.bytes();

@@ -26,6 +26,7 @@ use crate::format::position::WalPosition;
 use crate::sqlite::wal::Salts;
 
 use super::capture::{Capture, CaptureOptions, WalSource, begin, connect, map_frames};
+use super::pinned::{EarlierPages, Pinned};
 use super::error::SourceError;
 use super::wal_map;
 

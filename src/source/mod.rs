@@ -9,7 +9,7 @@
 //!   checkpoint moves a page past it: a pin on a read mark ≥ 1 keeps every frame from that mark on out of the file and forbids a restart of the
 //!   WAL; a pin on mark 0 (everything was checkpointed) keeps all later frames out of the file, but lets the WAL be restarted or cut once. Frames of
 //!   the old generation may then vanish or be overwritten under us. A writer writes the new header before any new frame, so the salts are compared
-//!   again after every read from the WAL, and a change starts the reading anew ([`SourceError::WalRestarted`], [`Capture::map_wal`]). It cannot happen
+//!   again after every read from the WAL, and a change starts the reading anew ([`SourceError::WalRestarted`], [`Pinned::map_wal`]). It cannot happen
 //!   twice under the same pin: the new generation's frames cannot be checkpointed.
 //!
 //! # POSIX locks
@@ -20,9 +20,11 @@ mod capture;
 mod changes;
 mod error;
 mod follow;
+mod pinned;
 mod wal_map;
 
 pub use capture::{Capture, CaptureOptions, PinnedPages, looks_unchanged};
 pub use changes::{Changes, Tier};
 pub use error::SourceError;
 pub use follow::{CommitFrames, Follower, Trimmed};
+pub use pinned::{EarlierPages, Pinned};
