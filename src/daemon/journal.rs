@@ -17,7 +17,7 @@ use crate::repo::{Repository, journal};
 use crate::store::lane::Lane;
 use crate::store::{Creation, StoreError};
 
-use super::database::Pending;
+pub use super::database::Pending;
 
 /// Records of one part, before compression; more begin another part.
 const PART_BYTES: u64 = 1 << 20;

@@ -13,5 +13,5 @@
 //! * One process watches a database: it holds its [`crate::repo::memory::Memory`], and its announcement stands in the timeline until it ends.
 
 mod database;
-mod journal;
+pub mod journal;
 pub mod watch;

@@ -88,6 +88,12 @@ impl Repository {
         self.store.location()
     }
 
+    /// The same repository, unlocked already, through another store that has its objects, and with another environment.
+    pub fn through(&self, store: Arc<dyn Store>, environment: Environment) -> Self {
+        let (config, keys) = (self.config.clone(), Arc::clone(&self.keys));
+        Self { store, config, keys, environment, damaged: DamagedCopies::default() }
+    }
+
     /// Its objects.
     pub fn store(&self) -> &dyn Store {
         &*self.store

@@ -3,7 +3,7 @@
 //! Opening it reads the page map and every delta segment of the stack once, for a directory of 16 bytes a record; what a page needs is fetched when it is asked for.
 //! A state that has not been folded yet has its last steps in memory.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rayon::prelude::*;
@@ -336,7 +336,8 @@ impl StackReader {
     pub fn read_pages(&self, pages: &[PageNo]) -> Result<Vec<u8>, Fault> {
         let page_bytes = self.state.page_size.bytes();
         let mut buffer = vec![0; pages.len() * page_bytes];
-        let mut by_chunk: HashMap<ChunkId, Vec<(usize, u32)>> = HashMap::new();
+        // In order, so that the same pages give the same requests.
+        let mut by_chunk: BTreeMap<ChunkId, Vec<(usize, u32)>> = BTreeMap::new();
         for (at, &page) in pages.iter().enumerate() {
             if let Some((id, in_chunk)) = self.place(page) {
                 by_chunk.entry(id).or_default().push((at, in_chunk));
