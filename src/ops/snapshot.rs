@@ -113,7 +113,7 @@ pub fn snapshot_pinned(
     let (mut timeline, faults) = timeline::load(repository, &options.name).map_err(RepositoryError::from)?;
     Fault::report(faults, monitor);
     // Better now than after everything is stored.
-    timeline.require_end(repository).map_err(RepositoryError::from)?;
+    timeline.require_end().map_err(RepositoryError::from)?;
     let encode = EncodeOptions { compression: options.compression, verify: options.verify };
     let fold = Fold { repository, name: &options.name, encode, monitor };
     adopt(&fold, &mut timeline, memory, options.take_over)?;

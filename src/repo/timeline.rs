@@ -51,6 +51,8 @@ pub struct Timeline {
     /// The newest object, whether or not it can be used.
     head: Option<Head>,
     fork: Option<Fork>,
+    /// The head that this client had seen before the timeline was read. What another process has seen since need not be in it.
+    seen: Option<Head>,
 }
 
 /// Where two destinations have different entries, each of them authentic: two writers saw different destinations.
@@ -149,6 +151,7 @@ fn read(
     let read = sequences.iter().copied().zip(objects).collect();
     let (mut timeline, hashes, breaks, mut faults) = connect(database, read);
     timeline.fork = find_fork(repository, database, &hashes, &breaks);
+    timeline.seen = seen;
     faults.extend(timeline.fork.clone().map(Fork::into_fault));
     faults.extend(seen.and_then(|seen| compare_with_seen(&timeline, seen)));
     if faults.is_empty() {
@@ -167,7 +170,7 @@ fn connect(
 ) -> (Timeline, BTreeMap<u64, ObjectHash>, Vec<u64>, Vec<Fault>) {
     let gone = last_gone(&read);
     let (entries, leftover, standings) = (Vec::new(), Vec::new(), Standings::default());
-    let mut timeline = Timeline { database, entries, leftover, standings, head: None, fork: None };
+    let mut timeline = Timeline { database, entries, leftover, standings, head: None, fork: None, seen: None };
     let (mut faults, mut hashes, mut breaks) = (Vec::new(), BTreeMap::new(), Vec::new());
     let mut previous = Some(NO_ENTRY);
     let mut next = 1;
@@ -388,8 +391,8 @@ impl Timeline {
     }
 
     /// Fails if the timeline cannot be extended: where destinations have different ones, and where it was rolled back.
-    pub fn require_end(&self, repository: &Repository) -> Result<(), Fault> {
-        let rolled_back = || seen_head(repository, self.database).and_then(|seen| compare_with_seen(self, seen));
+    pub fn require_end(&self) -> Result<(), Fault> {
+        let rolled_back = || self.seen.and_then(|seen| compare_with_seen(self, seen));
         self.fork.clone().map(Fork::into_fault).or_else(rolled_back).map_or(Ok(()), Err)
     }
 
@@ -410,7 +413,7 @@ impl Timeline {
         event: Event,
         behind: Behind<'_>,
     ) -> Result<ObjectHash, RepositoryError> {
-        self.require_end(repository)?;
+        self.require_end()?;
         loop {
             match self.append_here(repository, name, &event)? {
                 Appended::Done(id) => return Ok(id),
