@@ -159,11 +159,7 @@ pub fn snapshot_pinned(
 
 /// Stores the pinned state. Should a writer restart the WAL meanwhile, which it can do once under a pin, the state after that is stored instead; what
 /// is stored already is not stored again.
-fn store(
-    plan: &Plan<'_>,
-    writer: &mut ChunkWriter<'_>,
-    capture: &mut impl Pinned,
-) -> Result<Stored, SnapshotError> {
+fn store(plan: &Plan<'_>, writer: &mut ChunkWriter<'_>, capture: &mut impl Pinned) -> Result<Stored, SnapshotError> {
     match delta::store(plan, writer, capture) {
         Err(SnapshotError::Source(SourceError::WalRestarted(_))) => {
             capture.map_wal()?;

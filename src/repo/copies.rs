@@ -84,7 +84,9 @@ pub fn read_folder<T: Send>(
             repository.store().list(folder)?.into_iter().map(|listed| listed.name).collect();
         all.retain(|name, read| listed.contains(name) && read.is_ok());
         let missing: Vec<ObjectName> = listed.into_iter().filter(|name| !all.contains_key(name)).collect();
-        let read = concurrently(repository.store().concurrency(), &missing, |name| read_named(repository, name, &open));
+        // To open them takes longer than to read them from a folder.
+        let width = repository.store().concurrency().max(repository.environment().fetch_threads);
+        let read = concurrently(width, &missing, |name| read_named(repository, name, &open));
         all.extend(missing.into_iter().zip(read));
         if !all.values().any(|read| read.as_ref().is_err_and(Fault::is_absence)) {
             break;

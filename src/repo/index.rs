@@ -123,7 +123,9 @@ impl Index {
         // Of the places of a chunk those come last whose packs are being deleted.
         let buried = |pack: &ListedPack| tombstones.as_ref().is_some_and(|tombstones| tombstones.names(pack.name));
         let buried: Vec<bool> = packs.iter().map(buried).collect();
-        entries.sort_unstable_by_key(|entry| (entry.chunk.id, buried[entry.pack as usize], entry.pack));
+        // Runs that are in order, one for each segment: a merge sort takes them as they are.
+        let order = |entry: &Entry| (buried[entry.pack as usize], entry.pack);
+        entries.sort_by(|a, b| a.chunk.id.cmp(&b.chunk.id).then_with(|| order(a).cmp(&order(b))));
         (Self { packs: Arc::new(packs), entries: Arc::new(entries), is_partial: false, tombstones }, faults)
     }
 

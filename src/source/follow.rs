@@ -26,8 +26,8 @@ use crate::format::position::WalPosition;
 use crate::sqlite::wal::Salts;
 
 use super::capture::{Capture, CaptureOptions, WalSource, begin, connect, map_frames};
-use super::pinned::{EarlierPages, Pinned};
 use super::error::SourceError;
+use super::pinned::{EarlierPages, Pinned};
 use super::wal_map;
 
 /// So often an empty WAL may be restarted between two looks at it.

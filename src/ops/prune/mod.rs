@@ -19,10 +19,11 @@ use std::time::Duration;
 use crate::base::clock::UnixMicros;
 use crate::base::id::ObjectHash;
 use crate::format::name::ObjectName;
-use crate::monitor::{Cancelled, Monitor};
+use crate::monitor::{Cancelled, Event, Monitor};
 use crate::repo::reachable::PackUse;
 use crate::repo::{Fault, Repository, RepositoryError};
-use crate::store::StoreError;
+use crate::store::lane::concurrently;
+use crate::store::{Store, StoreError};
 
 pub use execute::{PruneSummary, prune};
 use look::{Look, look};
@@ -173,6 +174,11 @@ pub fn plan_prune(
     options: PruneOptions,
     monitor: &dyn Monitor,
 ) -> Result<PrunePlan, PruneError> {
+    if repository.config().single_writer {
+        let text =
+            "this store does not refuse to overwrite: nothing else may write to the repository while it is pruned";
+        monitor.event(Event::Notice(text.to_owned()));
+    }
     let now = repository.environment().clock.now();
     let look = look(repository, Some(now), monitor)?;
     look.require_everywhere(repository)?;
@@ -193,7 +199,7 @@ pub fn plan_prune(
 /// Which packs are given up.
 fn choose_packs(repository: &Repository, look: &Look, plan: &mut PrunePlan) -> Result<(), PruneError> {
     let uses = look.reachable.packs();
-    let (mut worth, mut small) = (Vec::new(), Vec::new());
+    let (mut unneeded, mut worth, mut small) = (Vec::new(), Vec::new(), Vec::new());
     for (&pack, &bytes) in &look.packs {
         plan.packs.add(bytes);
         let found = uses.get(&pack).copied().unwrap_or_default();
@@ -201,18 +207,23 @@ fn choose_packs(repository: &Repository, look: &Look, plan: &mut PrunePlan) -> R
             plan.pending.add(bytes);
             plan.carried_bytes += found.needed_bytes;
         } else if found.needed_count == 0 {
-            if is_young(repository, pack, plan)? {
-                plan.young.add(bytes);
-            } else {
-                plan.unneeded.add(bytes);
-                plan.bury.push(pack);
-            }
+            unneeded.push((pack, bytes));
         } else if (found.needed_bytes as f64) < plan.options.min_live_share * found.chunk_bytes as f64 {
             worth.push((pack, bytes, found));
         } else if bytes < SMALL_PACK_BYTES {
             small.push((pack, bytes, found));
         } else {
             plan.unused_bytes += found.chunk_bytes - found.needed_bytes;
+        }
+    }
+    let store = repository.store();
+    let young = concurrently(store.concurrency(), &unneeded, |&(pack, _)| is_young(store, pack, plan));
+    for ((pack, bytes), young) in unneeded.into_iter().zip(young) {
+        if young? {
+            plan.young.add(bytes);
+        } else {
+            plan.unneeded.add(bytes);
+            plan.bury.push(pack);
         }
     }
     // The emptiest first.
@@ -238,11 +249,11 @@ fn choose_packs(repository: &Repository, look: &Look, plan: &mut PrunePlan) -> R
 }
 
 /// Whether a pack may be of a backup that is at work. Only a matter of economy.
-fn is_young(repository: &Repository, pack: ObjectHash, plan: &PrunePlan) -> Result<bool, StoreError> {
+fn is_young(store: &dyn Store, pack: ObjectHash, plan: &PrunePlan) -> Result<bool, StoreError> {
     if plan.options.min_age.is_zero() {
         return Ok(false);
     }
-    let created = match repository.store().created(&ObjectName::pack(pack)) {
+    let created = match store.created(&ObjectName::pack(pack)) {
         Err(StoreError::NotFound { .. }) => return Ok(false),
         created => created?,
     };
