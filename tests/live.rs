@@ -14,7 +14,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use continuum::base::page::{PageNo, PageReader};
-use continuum::source::{Capture, CaptureOptions, SourceError};
+use continuum::source::{Capture, CaptureOptions, Pinned, SourceError};
 use rusqlite::Connection;
 use serde_json::Value;
 
