@@ -8,14 +8,15 @@
 //!   [`Store::copies`] has it.
 //! * The cache holds what the store holds, sealed. Losing it costs requests. What a listing no longer shows is removed.
 
+use std::collections::HashMap;
 use std::fs;
 use std::io::{self, Write};
 use std::ops::Range;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::base::clock::UnixMicros;
-use crate::base::id::ObjectHash;
+use crate::base::id::{DatabaseId, ObjectHash};
 use crate::format::name::{Folder, ObjectName};
 
 use super::super::{Creation, Listed, Store, StoreError};
@@ -26,12 +27,14 @@ const HASH_BYTES: usize = 32;
 pub struct Cache {
     store: Arc<dyn Store>,
     folder: PathBuf,
+    /// The newest entry of each timeline that there is a copy of; looked for when it is needed.
+    newest: Mutex<HashMap<DatabaseId, u64>>,
 }
 
 impl Cache {
     /// Keeps copies in `folder`, which nothing else uses, and which belongs to this repository alone.
     pub fn new(store: Arc<dyn Store>, folder: PathBuf) -> Self {
-        Self { store, folder }
+        Self { store, folder, newest: Mutex::default() }
     }
 
     fn path(&self, name: &ObjectName) -> PathBuf {
@@ -57,6 +60,9 @@ impl Cache {
             temporary.write_all(blake3::hash(object).as_bytes())?;
             temporary.write_all(object)?;
             temporary.persist(path).map_err(|error| error.error)?;
+            if let Some((database, sequence)) = name.timeline() {
+                self.known_newest().entry(database).and_modify(|newest| *newest = sequence.max(*newest));
+            }
             Ok(())
         };
         let _ = write();
@@ -66,11 +72,18 @@ impl Cache {
     fn serves(&self, name: &ObjectName) -> bool {
         match name.timeline() {
             // Only if a later entry is known, which is then read from the store.
-            Some((database, sequence)) => sequence
-                .checked_add(1)
-                .is_some_and(|next| self.path(&ObjectName::timeline_entry(database, next)).exists()),
+            Some((database, sequence)) => sequence < self.newest(database),
             None => is_kept(name),
         }
+    }
+
+    fn newest(&self, database: DatabaseId) -> u64 {
+        let last = || Some(self.kept(Folder::Timeline(database)).last()?.name.timeline()?.1);
+        *self.known_newest().entry(database).or_insert_with(|| last().unwrap_or(0))
+    }
+
+    fn known_newest(&self) -> MutexGuard<'_, HashMap<DatabaseId, u64>> {
+        self.newest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Names of the copies in a folder, sorted.
@@ -135,6 +148,7 @@ impl Store for Cache {
 
     fn list(&self, folder: Folder) -> Result<Vec<Listed>, StoreError> {
         let listed = self.store.list(folder)?;
+        self.known_newest().clear();
         for kept in self.kept(folder) {
             if listed.binary_search_by(|there| there.name.cmp(&kept.name)).is_err() {
                 let _ = fs::remove_file(self.path(&kept.name));
@@ -144,6 +158,7 @@ impl Store for Cache {
     }
 
     fn delete(&self, name: &ObjectName) -> Result<(), StoreError> {
+        self.known_newest().clear();
         let _ = fs::remove_file(self.path(name));
         self.store.delete(name)
     }
@@ -169,7 +184,6 @@ impl Store for Cache {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::id::{DatabaseId, ObjectHash};
     use crate::store::around::meter::Meter;
     use crate::store::opendal::OpendalStore;
 
@@ -217,6 +231,10 @@ mod tests {
         for sequence in 1..=3 {
             cache.read(&entry(sequence), 99).expect("BUG: there");
         }
+        assert_eq!(meter.counts().reads, 1);
+        // Also where entries between them are gone.
+        cache.delete(&entry(2)).expect("BUG: deleted");
+        cache.read(&entry(1), 99).expect("BUG: there");
         assert_eq!(meter.counts().reads, 1);
         cache.store.delete(&entry(3)).expect("BUG: deleted");
         assert!(cache.read(&entry(3), 99).is_err(), "an entry that is gone is not served");
