@@ -7,7 +7,7 @@ use std::time::Instant;
 use crate::arguments::Arguments;
 use crate::cargo;
 use crate::failure::Failure;
-use crate::{test, tidy};
+use crate::{simulate, test, tidy};
 
 pub struct Options {
     /// The cargo profile the tests are built with.
@@ -29,7 +29,9 @@ pub fn run(root: &Path, options: &Options) -> Result<(), Failure> {
     step(root, &test_command(&options.cargo_profile, cargo::has_nextest()))?;
     timed("cargo xtask test", || test::run(root, &test::Options::of_ci(&options.cargo_profile)))?;
     // Doc tests apart: nextest does not run them. `cargo test` repeats them, which is cheap.
-    step(root, &["test", "--doc", "--profile", &options.cargo_profile])
+    step(root, &["test", "--doc", "--profile", &options.cargo_profile])?;
+    // What the tests were built as, so that nothing is built twice.
+    timed("cargo xtask simulate", || simulate::run(root, &simulate::Options::of_ci(&options.cargo_profile)))
 }
 
 fn test_command(profile: &str, nextest: bool) -> Vec<&str> {

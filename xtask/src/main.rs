@@ -6,6 +6,7 @@
 //! | `ci` | everything that must pass before a change is merged | [`ci`] |
 //! | `test` | the suites again, with their repositories on real servers | [`test`] |
 //! | `services` | starts and stops those servers | [`services`] |
+//! | `simulate` | runs the project's code in a simulated world that fails in every way | [`simulate`] |
 //! | `soak` | random runs of a watched database, for as long as told | [`soak`] |
 //! | `bench` | compares us with other backup tools, side by side | [`bench`] |
 //!
@@ -18,6 +19,7 @@ mod ci;
 mod failure;
 mod project;
 mod services;
+mod simulate;
 mod soak;
 mod test;
 mod tidy;
@@ -31,7 +33,8 @@ const USAGE: &str = "\
 usage: cargo xtask <command>
 
   tidy                      check the style that a program can check
-  ci [--cargo-profile NAME] format, clippy, tidy, tests, tests on servers, doc tests; stops at the first failure
+  ci [--cargo-profile NAME] format, clippy, tidy, tests, tests on servers, doc tests, 50,000 simulated runs; stops at the
+                            first failure
   test [options] [-- ARGS]  the tests of snapshot, restore, check and watch with their repositories on real
                             servers, which are started if need be; ARGS are for nextest
       --only NAME             on this one: s3, azblob, gcs, sftp, or destinations, which needs s3 and sftp at once
@@ -42,6 +45,10 @@ usage: cargo xtask <command>
                             stop them and remove what they keep; say which run
   services env [NAME]...    what their clients need, as lines for a shell; with one NAME also
                             CONTINUUM_TEST_STORE, with which the tests can be run on it by hand
+  simulate [options]        the project's code in a simulated world that fails in every way, then with bugs planted
+      --seeds N               so many runs (default 1000000)
+      --seed N [--trace]      this one; with all that happens in it
+      --cargo-profile NAME    what is built (default simulation: optimised, with all checks)
   soak [options]            random runs of a watched database: each restore must be a committed state
       --minutes N             for so long (default 10)
       --seed N                of the first run (default 1000)
@@ -87,6 +94,7 @@ fn dispatch(arguments: &mut Arguments) -> Result<(), Failure> {
         Some("ci") => ci::run(&root, &ci::Options::parse(arguments)?),
         Some("test") => test::run(&root, &test::Options::parse(arguments)?),
         Some("services") => services::run(&root, arguments),
+        Some("simulate") => simulate::run(&root, &simulate::Options::parse(arguments)?),
         Some("soak") => soak::run(&root, &soak::Options::parse(arguments)?),
         Some("bench") => bench::run(&root, arguments),
         Some("help" | "--help" | "-h") => {

@@ -1,0 +1,106 @@
+//! The end of a run: trouble stops, what was late arrives, and then everything must be as if nothing had happened.
+
+use std::collections::BTreeMap;
+
+use continuum::format::name::ObjectName;
+use continuum::ops::check::{CheckOptions, check};
+use continuum::ops::snapshot::Choice;
+use continuum::ops::snapshots::snapshots;
+use continuum::repo::stack_reader::State;
+use continuum::repo::timeline;
+
+use crate::actor::{collect, restore, take_snapshot};
+use crate::failure::Failure;
+use crate::machine::Machine;
+use crate::random::Random;
+
+/// Ends a run.
+pub fn end(machine: &Machine, random: &mut Random) -> Result<(), Failure> {
+    let world = &machine.world;
+    world.calm_down();
+    for database in &world.databases {
+        take_snapshot(machine, database, Choice::Auto, true)?;
+    }
+    for _ in 0..2 {
+        collect(machine, 1.0, &mut || {})?;
+    }
+    world.with_truth(|truth| truth.garbage());
+    check_all(machine)?;
+    restore_all(machine)?;
+    if world.plan.damages {
+        damage(machine, random)?;
+    }
+    Ok(())
+}
+
+/// Nothing is wrong.
+fn check_all(machine: &Machine) -> Result<(), Failure> {
+    let report = check(&machine.repository(), CheckOptions { read_data: true }, &machine.monitor())?;
+    match report.faults.into_iter().next() {
+        Some(fault) => Err(unexpected(format!("in the end, check finds: {}", fault.describe()))),
+        None => Ok(()),
+    }
+}
+
+/// A reader sees exactly the snapshots that there are, and restores each, forgotten ones too.
+fn restore_all(machine: &Machine) -> Result<(), Failure> {
+    let repository = machine.repository();
+    let (points, faults) = snapshots(&repository, None)?;
+    let (timelines, found) = timeline::load_all(&repository)?;
+    if let Some(fault) = faults.into_iter().chain(found).next() {
+        return Err(unexpected(format!("in the end, a reader finds: {}", fault.describe())));
+    }
+    let (mut seen, mut expected) = (BTreeMap::new(), BTreeMap::new());
+    let mut states = Vec::new();
+    for kept in timelines.iter().flat_map(|timeline| timeline.kept()) {
+        let is_point = points.iter().any(|point| point.id == kept.id);
+        seen.insert(kept.id, (is_point, kept.standing.held.is_some()));
+        states.push(State::of_snapshot(kept.id, kept.manifest));
+    }
+    machine.world.with_truth(|truth| {
+        for kept in truth.timelines().values().flat_map(|line| line.snapshots().values()) {
+            expected.insert(kept.id, (kept.standing.forgotten.is_none(), kept.standing.is_held));
+        }
+        if seen == expected { Ok(()) } else { Err(format!("a reader sees {seen:?}, not {expected:?}")) }
+    });
+    restore(&repository, &states)
+}
+
+/// Damages one object: check must say so if anything needs it.
+fn damage(machine: &Machine, random: &mut Random) -> Result<(), Failure> {
+    let world = &machine.world;
+    let names: Vec<ObjectName> = world.names().into_iter().filter(|name| name.hash().is_some() || name.timeline().is_some()).collect();
+    if names.is_empty() {
+        return Ok(());
+    }
+    let name = random.pick(&names);
+    let mut bytes = world.read(name).map(|bytes| bytes.to_vec()).unwrap_or_default();
+    let what = match random.below(3) {
+        0 => {
+            world.damage(name, None);
+            "deleted"
+        }
+        1 => {
+            bytes.pop();
+            world.damage(name, Some(bytes));
+            "truncated"
+        }
+        _ => {
+            let at = random.below(bytes.len() as u64) as usize;
+            bytes[at] ^= 1 << random.below(8);
+            world.damage(name, Some(bytes));
+            "changed"
+        }
+    };
+    world.note(|| format!("{name} is {what}"));
+    let is_needed = world.with_truth(|truth| Ok(truth.depends_on(name))).unwrap_or(false);
+    let report = check(&machine.repository(), CheckOptions { read_data: true }, &machine.monitor())?;
+    if is_needed && report.faults.is_empty() {
+        return Err(unexpected(format!("{name} was {what}, and check finds nothing")));
+    }
+    Ok(())
+}
+
+fn unexpected(text: String) -> Failure {
+    Failure { text, is_expected: false }
+}

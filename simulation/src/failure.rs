@@ -1,0 +1,62 @@
+//! Why an operation of an actor failed, and whether it may fail for that.
+
+use continuum::ops::prune::PruneError;
+use continuum::ops::snapshot::SnapshotError;
+use continuum::repo::{Fault, RepositoryError};
+use continuum::store::StoreError;
+
+/// See the module documentation.
+#[derive(Debug)]
+pub struct Failure {
+    /// For people.
+    pub text: String,
+    /// Whether it can happen in a world without faults: because of what others do.
+    pub is_expected: bool,
+}
+
+impl From<RepositoryError> for Failure {
+    fn from(error: RepositoryError) -> Self {
+        let is_expected = matches!(
+            error,
+            RepositoryError::Fenced { .. }
+                | RepositoryError::Collected
+                | RepositoryError::BeingCaptured { .. }
+                | RepositoryError::WatchedElsewhere { .. }
+        );
+        Self { text: describe(&error), is_expected }
+    }
+}
+
+impl From<SnapshotError> for Failure {
+    fn from(error: SnapshotError) -> Self {
+        match error {
+            SnapshotError::Repository(error) => error.into(),
+            SnapshotError::Source(error) => Self { text: describe(&error), is_expected: false },
+        }
+    }
+}
+
+impl From<PruneError> for Failure {
+    fn from(error: PruneError) -> Self {
+        match error {
+            PruneError::Repository(error) => error.into(),
+            error => Self { text: describe(&error), is_expected: false },
+        }
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        RepositoryError::from(error).into()
+    }
+}
+
+impl From<Fault> for Failure {
+    fn from(fault: Fault) -> Self {
+        RepositoryError::from(fault).into()
+    }
+}
+
+fn describe(error: &dyn std::error::Error) -> String {
+    continuum::base::error_text::with_causes(error)
+}

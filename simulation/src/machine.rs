@@ -1,0 +1,108 @@
+//! What an actor's operation runs on: a client of the simulated world, and the repository opened from there.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use continuum::base::clock::Timer;
+use continuum::base::entropy::{Entropy, SeededEntropy};
+use continuum::chunk::codec::Compression;
+use continuum::monitor::{self, Monitor};
+use continuum::ops::snapshot::{Choice, SnapshotOptions};
+use continuum::repo::chunk_writer::EncodeOptions;
+use continuum::repo::{Environment, Repository};
+use continuum::source::CaptureOptions;
+use continuum::store::Store;
+use continuum::store::around::cache::Cache;
+use continuum::store::around::retry::Retry;
+use continuum::store::state::LocalState;
+
+use crate::plan::{Client, Role, SECOND};
+use crate::plant::Plant;
+use crate::store::{SimulatedClock, SimulatedStore, SimulatedTimer};
+use crate::world::World;
+
+/// For how long what failed is tried again, if it is.
+const RETRIES: Duration = Duration::from_secs(20);
+
+/// Microseconds of a day.
+const DAY: i64 = 24 * 3600 * SECOND;
+
+/// See the module documentation.
+pub struct Machine {
+    /// The world.
+    pub world: Arc<World>,
+    /// The actor.
+    pub actor: usize,
+    /// What it does.
+    pub role: Role,
+    /// What its machine is like.
+    pub client: Client,
+    /// Where its machine keeps its local state.
+    pub folder: PathBuf,
+}
+
+impl Machine {
+    /// The repository, as a new process opens it.
+    pub fn repository(&self) -> Repository {
+        let Self { world, actor, role, client, folder } = self;
+        let number = world.number();
+        let number = if world.plan.plant == Some(Plant::NamesUsedAgain) { 7 } else { number };
+        let entropy: Arc<dyn Entropy> = Arc::new(SeededEntropy::new(number));
+        let mut store: Arc<dyn Store> = Arc::new(SimulatedStore::new(world, *actor, *role));
+        if client.retries {
+            let timer: Arc<dyn Timer> = Arc::new(SimulatedTimer { world: Arc::clone(world), actor: *actor });
+            store = Arc::new(Retry::new(store, RETRIES, timer, Arc::clone(&entropy), Arc::new(self.monitor())));
+        }
+        if client.caches {
+            store = Arc::new(Cache::new(store, folder.join("cache")));
+        }
+        let is_ahead = world.plan.plant == Some(Plant::ClockAhead) && *role == Role::Collector;
+        let skew = client.skew + if is_ahead { DAY } else { 0 };
+        let clock = SimulatedClock { world: Arc::clone(world), actor: *actor, skew };
+        let environment = Environment {
+            clock: Arc::new(clock),
+            entropy,
+            state: client.remembers.then(|| LocalState::new(folder.join("state"))),
+            upload_threads: 0,
+            fetch_threads: 0,
+        };
+        world.repository.through(store, environment)
+    }
+
+    /// Hears what operations say.
+    pub fn monitor(&self) -> Listener {
+        Listener { world: Arc::clone(&self.world), actor: self.actor }
+    }
+
+    /// How a snapshot is taken.
+    pub fn snapshot_options(&self, name: &str, choice: Choice, take_over: bool) -> SnapshotOptions {
+        SnapshotOptions {
+            name: name.to_owned(),
+            choice,
+            tags: Vec::new(),
+            host: format!("actor {}", self.actor),
+            compression: Compression::None,
+            verify: false,
+            capture: CaptureOptions::default(),
+            take_over,
+        }
+    }
+}
+
+/// How chunks are encoded: in the way that costs least.
+pub const ENCODE: EncodeOptions = EncodeOptions { compression: Compression::None, verify: false };
+
+/// Puts notices into the trace.
+pub struct Listener {
+    world: Arc<World>,
+    actor: usize,
+}
+
+impl Monitor for Listener {
+    fn event(&self, event: monitor::Event) {
+        if let monitor::Event::Notice(text) = event {
+            self.world.note(|| format!("  actor {} says: {text}", self.actor));
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! Bugs that are planted from outside, to see that they are found: each spoils what one kind of actor, or the store, does, and nothing in the project's code knows of it.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use continuum::format::name::{Folder, ObjectName};
+use continuum::store::{Creation, Listed};
+
+use crate::plan::Role;
+use crate::world::World;
+
+/// Which.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Plant {
+    /// The collector's fences are acknowledged and not written.
+    FenceNotWritten,
+    /// The collector's tombstones come to be after its fences.
+    TombstonesAfterFence,
+    /// Tombstones vanish when packs are deleted.
+    TombstonesTakenBack,
+    /// Writers do not see tombstones.
+    TombstonesUnseen,
+    /// Writers see the tombstones of their beginning only.
+    TombstonesSeenOnce,
+    /// Writers see the tombstones that there were before they read the timeline.
+    TombstonesSeenEarly,
+    /// Packs of the same chunks have the same name.
+    NamesUsedAgain,
+    /// The collector does not see one timeline.
+    TimelineUnseen,
+    /// The collector does not see timelines that have only begun.
+    BeginningUnseen,
+    /// The collector deletes journals that are not folded.
+    JournalsDeleted,
+    /// What the collector copies, and lists anew, comes to be after what it deletes is gone.
+    CopiesAfterDeletions,
+    /// What the collector copies is acknowledged and not written.
+    CopiesNotWritten,
+    /// The collector's clock is a day ahead.
+    ClockAhead,
+    /// Listings lag, and the collector is not told.
+    LagUntold,
+    /// Some packs are acknowledged and not written.
+    PacksNotWritten,
+    /// Some index segments are acknowledged and not written.
+    SegmentsNotWritten,
+    /// Some journal objects are acknowledged and come to be much later.
+    JournalsLate,
+    /// A watcher's entries are acknowledged and not written.
+    FoldsNotWritten,
+    /// An entry that is there is overwritten.
+    EntriesOverwritten,
+    /// Any object may be acknowledged and not written.
+    WritesLost,
+}
+
+impl Plant {
+    /// All of them.
+    pub const ALL: [Self; 20] = [
+        Self::FenceNotWritten,
+        Self::TombstonesAfterFence,
+        Self::TombstonesTakenBack,
+        Self::TombstonesUnseen,
+        Self::TombstonesSeenOnce,
+        Self::TombstonesSeenEarly,
+        Self::NamesUsedAgain,
+        Self::TimelineUnseen,
+        Self::BeginningUnseen,
+        Self::JournalsDeleted,
+        Self::CopiesAfterDeletions,
+        Self::CopiesNotWritten,
+        Self::ClockAhead,
+        Self::LagUntold,
+        Self::PacksNotWritten,
+        Self::SegmentsNotWritten,
+        Self::JournalsLate,
+        Self::FoldsNotWritten,
+        Self::EntriesOverwritten,
+        Self::WritesLost,
+    ];
+}
+
+/// What a planted bug makes of the requests of one operation.
+pub struct Spoiler {
+    plant: Option<Plant>,
+    role: Role,
+    memory: Mutex<Memory>,
+}
+
+#[derive(Default)]
+struct Memory {
+    tombstones: Option<Vec<Listed>>,
+    held_back: Vec<(ObjectName, Vec<u8>)>,
+}
+
+/// What becomes of a creation.
+pub enum Spoiled {
+    /// It is made as usual.
+    Not,
+    /// It is acknowledged.
+    Pretended,
+}
+
+impl Spoiler {
+    /// For an operation of an actor of that role.
+    pub fn new(world: &World, role: Role) -> Self {
+        let plant = world.plan.plant;
+        let mut memory = Memory::default();
+        if plant == Some(Plant::TombstonesSeenEarly) {
+            memory.tombstones = Some(world.list(Folder::Tombstones));
+        }
+        Self { plant, role, memory: Mutex::new(memory) }
+    }
+
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is(&self, plant: Plant, role: Role) -> bool {
+        self.plant == Some(plant) && self.role == role
+    }
+
+    fn writes(&self) -> bool {
+        matches!(self.role, Role::Writer | Role::Watcher | Role::Compactor)
+    }
+
+    /// Before an object is created.
+    pub fn create(&self, world: &World, actor: usize, name: &ObjectName, bytes: &[u8]) -> Spoiled {
+        let Some(plant) = self.plant else { return Spoiled::Not };
+        let is_index = name.as_str().starts_with("index/");
+        let (collects, watches) = (self.role == Role::Collector, self.role == Role::Watcher);
+        let (is_lost, is_held_back) = match plant {
+            Plant::FenceNotWritten => (collects && name.timeline().is_some(), false),
+            Plant::TombstonesAfterFence => (false, collects && name.as_str().starts_with("tombstones/")),
+            Plant::CopiesAfterDeletions => (false, collects && (name.is_pack() || is_index)),
+            Plant::CopiesNotWritten => (collects && name.is_pack(), false),
+            Plant::PacksNotWritten => (self.writes() && name.is_pack() && world.number().is_multiple_of(8), false),
+            Plant::SegmentsNotWritten => (self.writes() && is_index && world.number().is_multiple_of(8), false),
+            Plant::FoldsNotWritten => (watches && name.timeline().is_some() && world.number().is_multiple_of(4), false),
+            Plant::WritesLost => (world.number().is_multiple_of(30), false),
+            Plant::JournalsLate if name.journal_position().is_some() && world.number().is_multiple_of(4) => {
+                world.later(actor, name, Some(bytes));
+                (true, false)
+            }
+            _ => (false, false),
+        };
+        if is_held_back {
+            self.memory().held_back.push((name.clone(), bytes.to_vec()));
+        }
+        if is_lost || is_held_back { Spoiled::Pretended } else { Spoiled::Not }
+    }
+
+    /// After an object was created.
+    pub fn created(&self, world: &World, actor: usize, name: &ObjectName) {
+        if self.is(Plant::TombstonesAfterFence, Role::Collector) && name.timeline().is_some() {
+            self.release(world, actor);
+        }
+    }
+
+    /// After an object was deleted.
+    pub fn deleted(&self, world: &World, actor: usize, name: &ObjectName) {
+        if self.is(Plant::CopiesAfterDeletions, Role::Collector) {
+            self.release(world, actor);
+        }
+        if self.is(Plant::TombstonesTakenBack, Role::Collector) && name.is_pack() {
+            world.list(Folder::Tombstones).iter().for_each(|listed| world.delete(&listed.name));
+        }
+    }
+
+    fn release(&self, world: &World, actor: usize) {
+        for (name, bytes) in std::mem::take(&mut self.memory().held_back) {
+            let _: Creation = world.create(actor, &name, &bytes);
+        }
+    }
+
+    /// What is seen of a listing.
+    pub fn list(&self, world: &World, folder: Folder, mut listed: Vec<Listed>) -> Vec<Listed> {
+        let Some(plant) = self.plant else { return listed };
+        match (plant, folder) {
+            (Plant::TombstonesUnseen, Folder::Tombstones) if self.writes() => Vec::new(),
+            (Plant::TombstonesSeenOnce | Plant::TombstonesSeenEarly, Folder::Tombstones) if self.writes() => {
+                self.memory().tombstones.get_or_insert(listed).clone()
+            }
+            (Plant::JournalsDeleted, Folder::Journals) if self.role == Role::Collector => {
+                listed.iter().for_each(|listed| world.delete(&listed.name));
+                listed
+            }
+            (Plant::TimelineUnseen, Folder::Timelines) if self.role == Role::Collector => {
+                let first = world.repository.keys().database_id(world.databases[0].name());
+                listed.retain(|listed| listed.name.timeline().is_none_or(|(database, _)| database != first));
+                listed
+            }
+            (Plant::BeginningUnseen, Folder::Timelines) if self.role == Role::Collector => {
+                let databases: Vec<_> = listed.iter().filter_map(|listed| Some(listed.name.timeline()?.0)).collect();
+                let is_alone = |name: &ObjectName| {
+                    name.timeline().is_some_and(|(of, _)| databases.iter().filter(|&&database| database == of).count() == 1)
+                };
+                listed.retain(|listed| !is_alone(&listed.name));
+                listed
+            }
+            _ => listed,
+        }
+    }
+}

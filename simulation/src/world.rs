@@ -1,0 +1,629 @@
+//! The world of one run: the objects, the time, whose turn it is, and what goes wrong.
+//!
+//! Every request of an actor is a point where the turn may go to another, where the actor may be killed or stand still, and where the request may fail: before its
+//! effect, after it, or with an effect that comes much later. Only the actor that has the turn touches the world, so the same seed gives the same run.
+
+use std::collections::BTreeMap;
+use std::fmt::{self, Write as _};
+use std::panic::resume_unwind;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use continuum::format::name::{Folder, ObjectName};
+use continuum::repo::Repository;
+use continuum::store::{Creation, Listed};
+
+use crate::database::Database;
+use crate::plan::{Plan, SECOND};
+use crate::plant::Plant;
+use crate::random::Random;
+use crate::truth::{Truth, Verdict};
+use crate::turns::Turns;
+
+/// No clock is further ahead.
+const MOST_AHEAD: i64 = 300 * SECOND;
+
+/// What an actor is unwound with that is killed.
+pub struct Killed;
+
+/// What becomes of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It works.
+    Works,
+    /// It fails and has no effect.
+    FailsBefore,
+    /// It has its effect, and fails.
+    FailsAfter,
+    /// It fails, and has its effect later.
+    FailsLate,
+    /// A read gives less than it should.
+    Short,
+}
+
+/// What happened in a run, in numbers.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counts {
+    /// Requests.
+    pub requests: u64,
+    /// Requests that failed.
+    pub faults: u64,
+    /// Actors that were killed.
+    pub kills: u64,
+    /// Effects that came late.
+    pub late: u64,
+    /// Operations that succeeded.
+    pub done: u64,
+    /// Operations that failed.
+    pub failed: u64,
+    /// Packs that were deleted.
+    pub deleted_packs: u64,
+    /// Snapshots that were acknowledged.
+    pub snapshots: u64,
+    /// Commits of watchers that were acknowledged.
+    pub commits: u64,
+}
+
+impl Counts {
+    /// Adds those of another run.
+    pub fn add(&mut self, other: &Self) {
+        self.requests += other.requests;
+        self.faults += other.faults;
+        self.kills += other.kills;
+        self.late += other.late;
+        self.done += other.done;
+        self.failed += other.failed;
+        self.deleted_packs += other.deleted_packs;
+        self.snapshots += other.snapshots;
+        self.commits += other.commits;
+    }
+}
+
+impl fmt::Display for Counts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} requests, {} faults, {} late effects, {} kills; {} operations succeeded, {} failed; {} snapshots and {} commits acknowledged, {} packs deleted",
+            self.requests,
+            self.faults,
+            self.late,
+            self.kills,
+            self.done,
+            self.failed,
+            self.snapshots,
+            self.commits,
+            self.deleted_packs
+        )
+    }
+}
+
+/// See the module documentation.
+pub struct World {
+    /// What the seed decided.
+    pub plan: Plan,
+    /// The databases that are backed up.
+    pub databases: Vec<Database>,
+    /// Opens what was written.
+    pub repository: Repository,
+    turns: Arc<Turns>,
+    state: Mutex<State>,
+}
+
+struct State {
+    random: Random,
+    step: u64,
+    now: i64,
+    actors: Vec<Actor>,
+    objects: BTreeMap<ObjectName, Object>,
+    /// Objects that were deleted lately and that listings may still show.
+    ghosts: BTreeMap<ObjectName, Ghost>,
+    late: Vec<Late>,
+    truth: Truth,
+    violation: Option<String>,
+    /// From now on nothing fails.
+    is_calm: bool,
+    trace: Trace,
+    counts: Counts,
+}
+
+struct Actor {
+    is_done: bool,
+    is_doomed: bool,
+    /// It stands still until that step.
+    frozen_until: u64,
+    /// It waits until that time.
+    sleeps_until: i64,
+    /// The latest time that its clock has shown.
+    clock: i64,
+    /// Trouble that it had in this operation.
+    troubles: u64,
+}
+
+struct Object {
+    bytes: Arc<Vec<u8>>,
+    /// Listings show it from then on.
+    shows_from: i64,
+}
+
+struct Ghost {
+    bytes: u64,
+    shows_until: i64,
+}
+
+struct Late {
+    at_step: u64,
+    name: ObjectName,
+    /// `None` deletes.
+    bytes: Option<Arc<Vec<u8>>>,
+    clock: i64,
+}
+
+#[derive(Default)]
+struct Trace {
+    hasher: blake3::Hasher,
+    prints: bool,
+}
+
+impl World {
+    /// A world before anything happens, with the objects of a new repository. `parts` actors have turns; the last one only when all others have ended.
+    pub fn new(plan: Plan, repository: &Repository, begin: &[(ObjectName, Vec<u8>)], turns: Arc<Turns>, prints: bool) -> Self {
+        let mut random = Random::new(plan.seed, 2);
+        let database = |number| {
+            let pages = random.between(2, plan.most_pages);
+            Database::new(number, plan.page_size, pages, &mut random)
+        };
+        let databases = (0..plan.databases).map(database).collect();
+        let object = |(name, bytes): &(ObjectName, Vec<u8>)| {
+            (name.clone(), Object { bytes: Arc::new(bytes.clone()), shows_from: i64::MIN })
+        };
+        let actor = |_| Actor { is_done: false, is_doomed: false, frozen_until: 0, sleeps_until: 0, clock: 0, troubles: 0 };
+        let state = State {
+            random: Random::new(plan.seed, 3),
+            step: 0,
+            now: 1000 * SECOND,
+            actors: (0..=plan.actors.len()).map(actor).collect(),
+            objects: begin.iter().map(object).collect(),
+            ghosts: BTreeMap::new(),
+            late: Vec::new(),
+            truth: Truth::new(repository.clone()),
+            violation: None,
+            is_calm: false,
+            trace: Trace { hasher: blake3::Hasher::new(), prints },
+            counts: Counts::default(),
+        };
+        Self { plan, databases, repository: repository.clone(), turns, state: Mutex::new(state) }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A request is about to be made: others may have their turns before it. Says what becomes of it.
+    pub fn request(&self, me: usize, action: &'static str, name: &str) -> Fate {
+        self.pass(me);
+        let mut state = self.state();
+        state.counts.requests += 1;
+        let fate = state.fate(&self.plan, action);
+        if fate != Fate::Works {
+            state.counts.faults += 1;
+            state.actors[me].troubles += 1;
+        }
+        let (step, now) = (state.step, state.now);
+        state.trace.note(|| format!("{step} {now} actor {me} {action} {name} {fate:?}"));
+        fate
+    }
+
+    /// Lets others have their turns. Does not return if the actor is killed.
+    pub fn pass(&self, me: usize) {
+        let next = {
+            let mut state = self.state();
+            state.advance(&self.plan);
+            state.afflict(me, &self.plan);
+            state.next(me, &self.plan)
+        };
+        if next != me {
+            self.turns.give(Some(next));
+            self.turns.wait(me);
+        }
+        if self.state().actors[me].is_doomed {
+            resume_unwind(Box::new(Killed));
+        }
+    }
+
+    /// The actor may be killed between the effect of a request and what it does next.
+    pub fn after_effect(&self, me: usize) {
+        let is_killed = {
+            let mut state = self.state();
+            let per_10_000 = if state.is_calm { 0 } else { self.plan.crashing };
+            let is_killed = state.random.below(10_000) < per_10_000;
+            if is_killed {
+                state.kill(me);
+            }
+            is_killed
+        };
+        if is_killed {
+            resume_unwind(Box::new(Killed));
+        }
+    }
+
+    /// Waits so many microseconds.
+    pub fn sleep(&self, me: usize, micros: i64) {
+        let mut state = self.state();
+        let until = state.now.saturating_add(micros);
+        state.actors[me].sleeps_until = until;
+        if me + 1 == state.actors.len() {
+            state.now = until;
+        }
+        drop(state);
+        self.pass(me);
+    }
+
+    /// The actor begins an operation.
+    pub fn begin(&self, me: usize, what: &str) {
+        let mut state = self.state();
+        state.actors[me].troubles = 0;
+        state.actors[me].clock = 0;
+        let step = state.step;
+        state.trace.note(|| format!("{step} actor {me} begins: {what}"));
+    }
+
+    /// The actor's operation has ended.
+    pub fn end(&self, me: usize, outcome: &Result<(), String>) {
+        let mut state = self.state();
+        match outcome {
+            Ok(()) => state.counts.done += 1,
+            Err(_) => state.counts.failed += 1,
+        }
+        let step = state.step;
+        let rest = state.random.below(30);
+        state.actors[me].frozen_until = step + rest;
+        state.trace.note(|| match outcome {
+            Ok(()) => format!("{step} actor {me} is done"),
+            Err(error) => format!("{step} actor {me} failed: {error}"),
+        });
+    }
+
+    /// Whether a request of the actor's operation failed.
+    pub fn had_trouble(&self, me: usize) -> bool {
+        self.state().actors[me].troubles > 0
+    }
+
+    /// The actor was killed, and is there again after a while, as another process on the same machine.
+    pub fn restart(&self, me: usize) {
+        let mut state = self.state();
+        let pause = state.random.between(1, 80);
+        let step = state.step;
+        let actor = &mut state.actors[me];
+        actor.is_doomed = false;
+        actor.frozen_until = step + pause;
+    }
+
+    /// Whether actors are to end.
+    pub fn is_over(&self) -> bool {
+        let state = self.state();
+        state.violation.is_some() || state.step >= self.plan.steps
+    }
+
+    /// The actor ends for good; others go on. Returns who.
+    pub fn leave(&self, me: usize) {
+        let next = {
+            let mut state = self.state();
+            state.actors[me].is_done = true;
+            let last = state.actors.len() - 1;
+            if me == last { None } else { Some(state.next(me, &self.plan)) }
+        };
+        self.turns.give(next);
+    }
+
+    /// Faults stop, and what was late arrives.
+    pub fn calm_down(&self) {
+        let mut state = self.state();
+        state.is_calm = true;
+        for late in std::mem::take(&mut state.late) {
+            state.take_effect(late);
+        }
+        state.now += 2 * self.plan.list_lag + 1;
+    }
+
+    /// The time.
+    pub fn now(&self) -> i64 {
+        self.state().now
+    }
+
+    /// The time on an actor's clock.
+    pub fn clock(&self, me: usize, skew: i64) -> i64 {
+        let mut state = self.state();
+        let jumps = self.plan.clock_jumps;
+        let jump = if jumps > 0 && !state.is_calm { state.random.below(2 * jumps as u64) as i64 - jumps } else { 0 };
+        let clock = state.now + skew + jump;
+        let actor = &mut state.actors[me];
+        actor.clock = actor.clock.max(clock);
+        clock
+    }
+
+    /// A number for the randomness of an operation.
+    pub fn number(&self) -> u64 {
+        self.state().random.number()
+    }
+
+    /// Creates an object unless it is there.
+    pub fn create(&self, me: usize, name: &ObjectName, bytes: &[u8]) -> Creation {
+        let mut state = self.state();
+        let clock = state.actors[me].clock;
+        if self.plan.plant == Some(Plant::EntriesOverwritten) && name.timeline().is_some() {
+            state.delete_at_once(name);
+        }
+        state.create(&self.plan, name, Arc::new(bytes.to_vec()), clock)
+    }
+
+    /// Creates an object, or deletes it, much later.
+    pub fn later(&self, me: usize, name: &ObjectName, bytes: Option<&[u8]>) {
+        let mut state = self.state();
+        let at_step = state.step + state.random.between(1, 400);
+        let (name, bytes, clock) = (name.clone(), bytes.map(|bytes| Arc::new(bytes.to_vec())), state.actors[me].clock);
+        state.late.push(Late { at_step, name, bytes, clock });
+    }
+
+    /// An object's bytes.
+    pub fn read(&self, name: &ObjectName) -> Option<Arc<Vec<u8>>> {
+        self.state().objects.get(name).map(|object| Arc::clone(&object.bytes))
+    }
+
+    /// What a listing shows.
+    pub fn list(&self, folder: Folder) -> Vec<Listed> {
+        self.state().list(&folder.prefix())
+    }
+
+    /// Deletes an object.
+    pub fn delete(&self, name: &ObjectName) {
+        self.state().delete(&self.plan, name);
+    }
+
+    /// Puts other bytes in the place of an object, or takes it away, behind everybody's back.
+    pub fn damage(&self, name: &ObjectName, bytes: Option<Vec<u8>>) {
+        let mut state = self.state();
+        match bytes {
+            Some(bytes) => {
+                let object = state.objects.get_mut(name).expect("BUG: what is damaged is there");
+                object.bytes = Arc::new(bytes);
+            }
+            None => _ = state.objects.remove(name),
+        }
+    }
+
+    /// The names of all objects.
+    pub fn names(&self) -> Vec<ObjectName> {
+        self.state().objects.keys().cloned().collect()
+    }
+
+    /// Asks the truth, or tells it. Its verdict ends the run.
+    pub fn with_truth<T>(&self, ask: impl FnOnce(&mut Truth) -> Result<T, String>) -> Option<T> {
+        let mut state = self.state();
+        let answer = ask(&mut state.truth);
+        match answer {
+            Ok(answer) => Some(answer),
+            Err(what) => {
+                state.violate(what);
+                None
+            }
+        }
+    }
+
+    /// Something is wrong: the run ends.
+    pub fn violate(&self, what: String) {
+        self.state().violate(what);
+    }
+
+    /// What was wrong first.
+    pub fn violation(&self) -> Option<String> {
+        self.state().violation.clone()
+    }
+
+    /// Notes something for those who read the trace.
+    pub fn note(&self, line: impl FnOnce() -> String) {
+        let mut state = self.state();
+        let step = state.step;
+        state.trace.note(|| format!("{step} {}", line()));
+    }
+
+    /// Changes what was counted.
+    pub fn count(&self, change: impl FnOnce(&mut Counts)) {
+        change(&mut self.state().counts);
+    }
+
+    /// What was counted, and the hash of everything that happened.
+    pub fn summary(&self) -> (Counts, String) {
+        let state = self.state();
+        (state.counts, state.trace.hasher.finalize().to_hex()[..16].to_owned())
+    }
+}
+
+impl State {
+    /// Time goes on.
+    fn advance(&mut self, plan: &Plan) {
+        self.step += 1;
+        self.now += self.random.between(1, 200) as i64 * 1000;
+        if self.step == plan.steps && plan.drains {
+            self.is_calm = true;
+        }
+        let due: Vec<usize> = (0..self.late.len()).rev().filter(|&at| self.late[at].at_step <= self.step).collect();
+        for at in due {
+            let late = self.late.swap_remove(at);
+            self.take_effect(late);
+        }
+    }
+
+    fn take_effect(&mut self, late: Late) {
+        self.counts.late += 1;
+        let step = self.step;
+        self.trace.note(|| format!("{step} late effect: {} {}", if late.bytes.is_some() { "create" } else { "delete" }, late.name));
+        match late.bytes {
+            Some(bytes) => _ = self.create_at_once(&late.name, bytes, late.clock),
+            None => self.delete_at_once(&late.name),
+        }
+    }
+
+    /// The actor may be killed, or stand still.
+    fn afflict(&mut self, me: usize, plan: &Plan) {
+        if me + 1 == self.actors.len() {
+            return;
+        }
+        if self.violation.is_some() || (self.step >= plan.steps && !plan.drains) {
+            self.actors[me].is_doomed = true;
+        }
+        if self.is_calm {
+            return;
+        }
+        if self.random.below(10_000) < plan.crashing {
+            self.kill(me);
+        }
+        if self.random.below(10_000) < plan.freezing.0 {
+            self.actors[me].frozen_until = self.step + self.random.between(1, plan.freezing.1);
+        }
+    }
+
+    fn kill(&mut self, me: usize) {
+        self.counts.kills += 1;
+        self.actors[me].is_doomed = true;
+        let step = self.step;
+        self.trace.note(|| format!("{step} actor {me} is killed"));
+    }
+
+    /// Whose turn it is. If nobody can go on now, time passes until somebody can.
+    fn next(&mut self, me: usize, plan: &Plan) -> usize {
+        let last = self.actors.len() - 1;
+        if me == last {
+            return me;
+        }
+        let alive: Vec<usize> = (0..last).filter(|&at| !self.actors[at].is_done).collect();
+        if alive.is_empty() {
+            return last;
+        }
+        let stays = !self.random.chance(plan.switching) && alive.contains(&me);
+        loop {
+            if stays && self.can_go_on(me) {
+                return me;
+            }
+            let ready: Vec<usize> = alive.iter().copied().filter(|&at| self.can_go_on(at)).collect();
+            if !ready.is_empty() {
+                return *self.random.pick(&ready);
+            }
+            let waits_for_time = |&&at: &&usize| self.actors[at].frozen_until <= self.step;
+            match alive.iter().filter(waits_for_time).map(|&at| self.actors[at].sleeps_until).min() {
+                Some(until) => self.now = self.now.max(until),
+                None => self.step = alive.iter().map(|&at| self.actors[at].frozen_until).min().unwrap_or(self.step),
+            }
+        }
+    }
+
+    fn can_go_on(&self, at: usize) -> bool {
+        let actor = &self.actors[at];
+        actor.is_doomed || (actor.frozen_until <= self.step && actor.sleeps_until <= self.now)
+    }
+
+    fn fate(&mut self, plan: &Plan, action: &str) -> Fate {
+        if self.is_calm {
+            return Fate::Works;
+        }
+        if (plan.outage.0..plan.outage.1).contains(&self.step) {
+            return Fate::FailsBefore;
+        }
+        if !self.random.chance(plan.failing) {
+            return Fate::Works;
+        }
+        match (action, self.random.below(4)) {
+            ("create" | "delete", 0 | 1) => Fate::FailsLate,
+            ("create" | "delete", 2) => Fate::FailsAfter,
+            ("read", 0) => Fate::Short,
+            _ => Fate::FailsBefore,
+        }
+    }
+
+    fn create(&mut self, plan: &Plan, name: &ObjectName, bytes: Arc<Vec<u8>>, clock: i64) -> Creation {
+        let creation = self.create_at_once(name, bytes, clock);
+        if creation == Creation::New && plan.list_lag > 0 && !self.is_calm {
+            let lag = self.lag(plan);
+            let now = self.now;
+            self.objects.get_mut(name).expect("BUG: it was created").shows_from = now + lag;
+        }
+        creation
+    }
+
+    /// Half of the time the longest that there is.
+    fn lag(&mut self, plan: &Plan) -> i64 {
+        if self.random.chance(500) { plan.list_lag } else { self.random.below(plan.list_lag as u64 + 1) as i64 }
+    }
+
+    fn create_at_once(&mut self, name: &ObjectName, bytes: Arc<Vec<u8>>, clock: i64) -> Creation {
+        if self.objects.contains_key(name) {
+            return Creation::Exists;
+        }
+        self.ghosts.remove(name);
+        let step = self.step;
+        self.trace.note(|| {
+            format!("{step}   {name} is there: {}", &blake3::hash(&bytes).to_hex()[..8])
+        });
+        let verdict = self.truth.created(name, &bytes, clock.min(self.now + MOST_AHEAD));
+        self.objects.insert(name.clone(), Object { bytes, shows_from: self.now });
+        self.judge(verdict);
+        Creation::New
+    }
+
+    fn delete(&mut self, plan: &Plan, name: &ObjectName) {
+        if let Some(object) = self.objects.get(name)
+            && plan.list_lag > 0
+            && !self.is_calm
+        {
+            let bytes = object.bytes.len() as u64;
+            let shows_until = self.now + self.lag(plan);
+            self.ghosts.insert(name.clone(), Ghost { bytes, shows_until });
+        }
+        self.delete_at_once(name);
+    }
+
+    fn delete_at_once(&mut self, name: &ObjectName) {
+        if self.objects.remove(name).is_some() {
+            let step = self.step;
+            self.trace.note(|| format!("{step}   {name} is gone"));
+            self.counts.deleted_packs += u64::from(name.is_pack());
+            let verdict = self.truth.deleted(name);
+            self.judge(verdict);
+        }
+    }
+
+    fn list(&mut self, prefix: &str) -> Vec<Listed> {
+        let from = ObjectName::from_listing(prefix.to_owned());
+        let now = self.now;
+        self.ghosts.retain(|_, ghost| ghost.shows_until > now);
+        let there = self.objects.range(from..).take_while(|(name, _)| name.as_str().starts_with(prefix));
+        let there = there.filter(|(_, object)| object.shows_from <= now);
+        let mut listed: Vec<Listed> =
+            there.map(|(name, object)| Listed { name: name.clone(), bytes: object.bytes.len() as u64 }).collect();
+        let ghosts = self.ghosts.iter().filter(|(name, _)| name.as_str().starts_with(prefix));
+        listed.extend(ghosts.map(|(name, ghost)| Listed { name: name.clone(), bytes: ghost.bytes }));
+        listed.sort_by(|a, b| a.name.cmp(&b.name));
+        listed
+    }
+
+    fn judge(&mut self, verdict: Verdict) {
+        if let Err(what) = verdict {
+            self.violate(what);
+        }
+    }
+
+    fn violate(&mut self, what: String) {
+        let step = self.step;
+        self.trace.note(|| format!("{step} VIOLATION: {what}"));
+        self.violation.get_or_insert(format!("step {step}: {what}"));
+    }
+}
+
+impl Trace {
+    fn note(&mut self, line: impl FnOnce() -> String) {
+        let mut line = line();
+        let _ = writeln!(line);
+        self.hasher.update(line.as_bytes());
+        if self.prints {
+            print!("{line}");
+        }
+    }
+}
