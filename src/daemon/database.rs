@@ -472,7 +472,7 @@ impl Database {
     ) -> Result<(), RepositoryError> {
         if self.journaled {
             let name = &self.options.snapshot.name;
-            let (mut timeline, _) = timeline::load(repository, name)?;
+            let mut timeline = timeline::load_for_writing(repository, name, monitor)?;
             adopt(&Fold { repository, name, encode, monitor }, &mut timeline, Some(&self.memory), false)?;
             self.journaled = false;
         }

@@ -15,7 +15,7 @@ use crate::repo::image_writer::{plan, write_image};
 use crate::repo::index::Index;
 use crate::repo::memory::Memory;
 use crate::repo::stack_reader::{StackReader, State};
-use crate::repo::{Fault, ImageError, Repository, RepositoryError, TOOL, timeline};
+use crate::repo::{ImageError, Repository, RepositoryError, TOOL, timeline};
 
 use super::delta::image_layer;
 use super::fold::{Fold, adopt, append_anew};
@@ -43,8 +43,7 @@ pub fn compact(
     monitor: &dyn Monitor,
 ) -> Result<Option<CompactSummary>, RepositoryError> {
     let claim = Memory::claim(repository, name)?;
-    let (mut timeline, faults) = timeline::load(repository, name)?;
-    Fault::report(faults, monitor);
+    let mut timeline = timeline::load_for_writing(repository, name, monitor)?;
     adopt(&Fold { repository, name, encode, monitor }, &mut timeline, claim.as_ref(), false)?;
     let Some((id, manifest)) = timeline.last() else { return Ok(None) };
     let (state, manifest) = (State::of_snapshot(id, manifest), manifest.clone());

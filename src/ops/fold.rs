@@ -109,6 +109,8 @@ pub fn adopt(
         return Err(RepositoryError::WatchedElsewhere { database: name.to_owned(), host: watch.host });
     }
     let (journals, faults) = Journals::load(repository)?;
+    // A snapshot hides what was journaled before it: what cannot be read now must not be among that.
+    let faults = Fault::require_readable(faults)?;
     let base = timeline.last().map(|(id, manifest)| (id, manifest.clone()));
     if let Some((id, manifest)) = base {
         let (steps, gap) = journals.steps_behind(id, &manifest);

@@ -22,7 +22,7 @@ use crate::repo::chunk_writer::{ChunkWriter, EncodeOptions, Written};
 use crate::repo::index::Index;
 use crate::repo::memory::Memory;
 use crate::repo::timeline::{Stand, Timeline};
-use crate::repo::{Fault, Repository, RepositoryError, TOOL, timeline};
+use crate::repo::{Repository, RepositoryError, TOOL, timeline};
 use crate::source::{Capture, CaptureOptions, Pinned, SourceError, Tier};
 use crate::store::page_map::PageMap;
 
@@ -110,8 +110,7 @@ pub fn snapshot_pinned(
             format!("{}: SQLite rolled back a transaction that a crashed process had left", capture.path().display());
         monitor.event(monitor::Event::Notice(text));
     }
-    let (mut timeline, faults) = timeline::load(repository, &options.name).map_err(RepositoryError::from)?;
-    Fault::report(faults, monitor);
+    let mut timeline = timeline::load_for_writing(repository, &options.name, monitor)?;
     // Better now than after everything is stored.
     timeline.require_end().map_err(RepositoryError::from)?;
     let encode = EncodeOptions { compression: options.compression, verify: options.verify };

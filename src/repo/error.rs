@@ -278,6 +278,12 @@ impl Fault {
         matches!(self, Self::Unreadable { source: StoreError::NotFound { .. }, .. })
     }
 
+    /// The faults, if all of them are damage: what only cannot be read now is not to be left out.
+    pub fn require_readable(faults: Vec<Self>) -> Result<Vec<Self>, Self> {
+        let (damage, mut others): (Vec<Self>, Vec<Self>) = faults.into_iter().partition(Self::is_damage);
+        others.pop().map_or(Ok(damage), Err)
+    }
+
     /// Shows faults as notices, for work that goes on without what is damaged.
     pub fn report(faults: impl IntoIterator<Item = Self>, monitor: &dyn Monitor) {
         for fault in faults {

@@ -17,6 +17,7 @@ use crate::format::manifest::Manifest;
 use crate::format::name::{Folder, ObjectName};
 use crate::format::object::MAX_SEALED_BYTES;
 use crate::format::timeline::{Event, NO_ENTRY, Run, SnapshotRef, TimelineEntry, Watch};
+use crate::monitor::Monitor;
 use crate::store::lane::concurrently;
 use crate::store::state::LocalState;
 use crate::store::{Creation, Listed, Store, StoreError};
@@ -116,6 +117,17 @@ pub fn load(repository: &Repository, name: &str) -> Result<(Timeline, Vec<Fault>
     }
     let listed = repository.store().list(Folder::Timeline(database))?;
     Ok(read(repository, database, &sequences(listed), seen))
+}
+
+/// The same for whoever extends it. What is damaged is reported; what only cannot be read now may say that nothing is to be written, or that more was.
+pub fn load_for_writing(
+    repository: &Repository,
+    name: &str,
+    monitor: &dyn Monitor,
+) -> Result<Timeline, RepositoryError> {
+    let (timeline, faults) = load(repository, name)?;
+    Fault::report(Fault::require_readable(faults)?, monitor);
+    Ok(timeline)
 }
 
 /// The sequences after those that are known, as far as there are few.
