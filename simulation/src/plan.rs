@@ -102,7 +102,7 @@ impl Plan {
             databases: r.between(1, 3),
             page_size: PageSize::new(page_bytes).expect("BUG: a page size"),
             most_pages: r.between(4, 16),
-            actors: actors(client_count, r),
+            actors: actors(client_count, lags, r),
             clients,
             steps,
             switching: *r.pick(&[50, 150, 300, 500]),
@@ -131,7 +131,8 @@ impl Client {
     }
 }
 
-fn actors(clients: usize, random: &mut Random) -> Vec<(Role, usize)> {
+/// A watcher's journal is found by a listing: where listings lag, nobody watches.
+fn actors(clients: usize, lags: bool, random: &mut Random) -> Vec<(Role, usize)> {
     let mut roles = vec![Role::Writer, Role::Collector, Role::Forgetter];
     let others = [
         Role::Writer,
@@ -146,5 +147,6 @@ fn actors(clients: usize, random: &mut Random) -> Vec<(Role, usize)> {
     for _ in 0..random.between(1, 3) {
         roles.push(*random.pick(&others));
     }
-    roles.into_iter().map(|role| (role, random.below(clients as u64) as usize)).collect()
+    let role = |role| if lags && role == Role::Watcher { Role::Writer } else { role };
+    roles.into_iter().map(|of| (role(of), random.below(clients as u64) as usize)).collect()
 }

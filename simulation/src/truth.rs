@@ -359,6 +359,30 @@ impl Truth {
         Ok(())
     }
 
+    /// What an object says, for the trace.
+    pub fn describe(&self, name: &ObjectName, bytes: &[u8]) -> String {
+        let Some((database, sequence)) = name.timeline() else { return String::new() };
+        let entry = TimelineEntry::open(bytes, database, sequence, &self.context(), self.repository.keys());
+        match entry.map(|entry| entry.event) {
+            Ok(Event::Snapshot(manifest)) => format!(" {} of commit {}", manifest.strategy, manifest.commit),
+            Ok(Event::Forgotten { snapshots, until }) => {
+                let named: Vec<u64> = snapshots.iter().map(|named| named.sequence).collect();
+                format!(" forgotten {named:?} until {}", until.0)
+            }
+            Ok(Event::Unforgotten { snapshots }) => format!(" unforgotten {}", snapshots[0].sequence),
+            Ok(Event::Held { snapshot, .. }) => format!(" held {}", snapshot.sequence),
+            Ok(Event::Released { snapshot }) => format!(" released {}", snapshot.sequence),
+            Ok(Event::Collected { gone }) => {
+                let runs: Vec<_> = gone.iter().map(|run| run.first..=run.last).collect();
+                format!(" collected {runs:?}")
+            }
+            Ok(Event::Begun {}) => " begun".to_owned(),
+            Ok(Event::WatchStarted(watch)) => format!(" watch started {}", watch.writer),
+            Ok(Event::WatchEnded(watch)) => format!(" watch ended {}", watch.writer),
+            Err(error) => error.to_string(),
+        }
+    }
+
     /// What is there and needed by nobody, or not listed.
     pub fn garbage(&self) -> Verdict {
         for (hash, pack) in self.packs.iter().filter(|(_, pack)| pack.is_there) {

@@ -559,9 +559,11 @@ impl State {
         }
         self.ghosts.remove(name);
         let step = self.step;
-        self.trace.note(|| {
-            format!("{step}   {name} is there: {}", &blake3::hash(&bytes).to_hex()[..8])
-        });
+        let what = if self.trace.prints { self.truth.describe(name, &bytes) } else { String::new() };
+        self.trace.note(|| format!("{step}   {name} is there: {}", &blake3::hash(&bytes).to_hex()[..8]));
+        if !what.is_empty() {
+            println!("{step}     it says:{what}");
+        }
         let verdict = self.truth.created(name, &bytes, clock.min(self.now + MOST_AHEAD));
         self.objects.insert(name.clone(), Object { bytes, shows_from: self.now });
         self.judge(verdict);

@@ -30,6 +30,17 @@ use super::{Fault, Repository, RepositoryError};
 /// Entries beyond what is remembered that are looked for one by one; if there are more, they are listed.
 const MOST_PROBES: usize = 8;
 
+/// How often a timeline is listed to read all that it holds, while collectors take entries away.
+const MOST_LISTINGS: usize = 4;
+
+/// Every such entry is a *stone*: it is never deleted, and entries before it only once it is there (`format-spec/collection.md`, "Names that are free again").
+const STONES: u64 = 16;
+
+/// The first stone behind an entry.
+fn stone_behind(sequence: u64) -> u64 {
+    (sequence / STONES).saturating_add(1).saturating_mul(STONES)
+}
+
 /// An entry and the hash that names it; for a snapshot, the hash is its id.
 #[derive(Clone, Debug)]
 pub struct Recorded {
@@ -88,7 +99,11 @@ pub fn load_all(repository: &Repository) -> Result<(Vec<Timeline>, Vec<Fault>), 
     }
     let mut timelines = Vec::new();
     for (database, sequences) in databases {
-        let (timeline, found) = read(repository, database, &sequences, seen.get(&database).copied());
+        let seen = seen.get(&database).copied();
+        let (mut timeline, mut found) = read(repository, database, &sequences, seen);
+        if found.iter().any(Fault::is_absence) {
+            (timeline, found) = load_listed(repository, database, seen)?;
+        }
         faults.extend(found);
         timelines.push(timeline);
     }
@@ -102,10 +117,8 @@ pub fn load_all(repository: &Repository) -> Result<(Vec<Timeline>, Vec<Fault>), 
 pub fn load(repository: &Repository, name: &str) -> Result<(Timeline, Vec<Fault>), StoreError> {
     let database = repository.keys().database_id(name);
     let seen = seen_head(repository, database);
-    let sequences = |listed: Vec<Listed>| -> Vec<u64> {
-        listed.iter().filter_map(|listed| listed.name.timeline()).map(|(_, sequence)| sequence).collect()
-    };
-    if let Some(remembered) = repository.store().remembered(Folder::Timeline(database)).map(sequences)
+    let remembered = repository.store().remembered(Folder::Timeline(database));
+    if let Some(remembered) = remembered.map(|listed| sequences(&listed))
         && let Some(seen) = seen
         && remembered.last() == Some(&seen.sequence)
         && let Some(all) = probe_forward(repository, database, remembered)?
@@ -115,8 +128,28 @@ pub fn load(repository: &Repository, name: &str) -> Result<(Timeline, Vec<Fault>
             return Ok((timeline, faults));
         }
     }
-    let listed = repository.store().list(Folder::Timeline(database))?;
-    Ok(read(repository, database, &sequences(listed), seen))
+    load_listed(repository, database, seen)
+}
+
+/// Lists the timeline, and reads what is listed.
+fn load_listed(
+    repository: &Repository,
+    database: DatabaseId,
+    seen: Option<Head>,
+) -> Result<(Timeline, Vec<Fault>), StoreError> {
+    let mut listings = 0..MOST_LISTINGS;
+    loop {
+        let listed = repository.store().list(Folder::Timeline(database))?;
+        let (timeline, faults) = read(repository, database, &sequences(&listed), seen);
+        // What is listed and not there was taken away since: the entry that says so is in the next listing.
+        if listings.next().is_none() || !faults.iter().any(Fault::is_absence) {
+            return Ok((timeline, faults));
+        }
+    }
+}
+
+fn sequences(listed: &[Listed]) -> Vec<u64> {
+    listed.iter().filter_map(|listed| listed.name.timeline()).map(|(_, sequence)| sequence).collect()
 }
 
 /// The same for whoever extends it. What is damaged is reported; what only cannot be read now may say that nothing is to be written, or that more was.
@@ -141,13 +174,25 @@ fn probe_forward(
         let name = ObjectName::timeline_entry(database, next);
         match repository.store().read(&name, MAX_SEALED_BYTES as u64) {
             Ok(_) => known.push(next),
-            Err(StoreError::NotFound { .. }) => return Ok(Some(known)),
+            // Its end, unless that entry is gone.
+            Err(StoreError::NotFound { .. }) if !is_there(repository, database, stone_behind(next))? => {
+                return Ok(Some(known));
+            }
+            Err(StoreError::NotFound { .. }) => return Ok(None),
             // A listing may know more.
             Err(error) if !error.is_temporary() => return Ok(None),
             Err(error) => return Err(error),
         }
     }
     Ok(None)
+}
+
+/// Whether there is an entry of that number.
+fn is_there(repository: &Repository, database: DatabaseId, sequence: u64) -> Result<bool, StoreError> {
+    match repository.store().read(&ObjectName::timeline_entry(database, sequence), MAX_SEALED_BYTES as u64) {
+        Err(StoreError::NotFound { .. }) => Ok(false),
+        read => read.map(|_| true),
+    }
 }
 
 /// Reads the entries with these sequence numbers, ascending. `seen` is what was remembered before they were listed.
@@ -370,6 +415,13 @@ impl Timeline {
         self.kept().next_back().map(|kept| (kept.id, kept.manifest))
     }
 
+    /// Entries that are gone, still there, and can be deleted: none whose name a slow writer could take for the end.
+    pub fn deletable(&self) -> impl Iterator<Item = u64> {
+        let end = self.head.map_or(0, |head| head.sequence);
+        let is_deletable = move |sequence: &u64| !sequence.is_multiple_of(STONES) && stone_behind(*sequence) <= end;
+        self.leftover.iter().copied().filter(is_deletable)
+    }
+
     /// The entries that are gone.
     pub fn gone(&self) -> &[Run] {
         self.standings.gone()
@@ -439,58 +491,73 @@ impl Timeline {
         let recorded = repository.environment.clock.now();
         let entry = TimelineEntry { sequence, previous, database: name.to_owned(), recorded, event: event.clone() };
         let object = entry.seal(&repository.config.seal_context(), &repository.keys, &*repository.environment.entropy);
-        let place = ObjectName::timeline_entry(self.database, sequence);
+        let (place, id) = (ObjectName::timeline_entry(self.database, sequence), ObjectHash::of(&object));
         if repository.store.create(&place, &object)? == Creation::Exists {
             // A retried request may have met its own success.
-            let there = repository.store.read(&place, MAX_SEALED_BYTES as u64)?;
-            if there != object {
-                return Ok(Appended::Taken(place));
+            match repository.store.read(&place, MAX_SEALED_BYTES as u64) {
+                Ok(there) if there == object => {}
+                Ok(_) | Err(StoreError::NotFound { .. }) => return Ok(Appended::Taken(place)),
+                Err(error) => return Err(error.into()),
             }
         }
-        let id = ObjectHash::of(&object);
+        if !self.counts(repository, sequence, id)? {
+            return Ok(Appended::Taken(place));
+        }
         self.head = Some(Head { sequence, hash: id });
         self.push(Recorded { id, entry });
         remember(repository, self);
         Ok(Appended::Done(id))
     }
 
-    /// Reads what others have appended from `place` on, and fails if nothing may be appended behind that.
+    /// Whether an entry that was just created is part of the log: its name may have been free because the entry that stood there is gone.
+    fn counts(&self, repository: &Repository, sequence: u64, id: ObjectHash) -> Result<bool, RepositoryError> {
+        if sequence.is_multiple_of(STONES) || !is_there(repository, self.database, stone_behind(sequence))? {
+            return Ok(true);
+        }
+        let (now, faults) = load_listed(repository, self.database, None)?;
+        let damage = Fault::require_readable(faults)?;
+        Ok(damage.is_empty() && now.entries.iter().any(|recorded| recorded.id == id))
+    }
+
+    /// Reads what others have appended, at `place` and behind it, and fails if nothing may be appended behind that.
     fn follow(
         &mut self,
         repository: &Repository,
         place: ObjectName,
         behind: Behind<'_>,
     ) -> Result<(), RepositoryError> {
-        let fenced = || RepositoryError::Fenced { name: place.clone() };
         let (stand, is_writer) = match behind {
-            Behind::Nothing => return Err(fenced()),
+            Behind::Nothing => return Err(RepositoryError::Fenced { name: place }),
             Behind::Housekeeping(stand) => (stand, true),
             Behind::Anything => (None, false),
         };
-        let mut is_collected = false;
-        loop {
-            let (sequence, previous) = self.head.map_or((1, NO_ENTRY), |head| (head.sequence + 1, head.hash));
-            let name = ObjectName::timeline_entry(self.database, sequence);
-            let (hash, entry) = match read_entry(repository, &name, self.database, sequence) {
-                Ok((hash, entry)) => (hash, entry?),
-                Err(fault) if fault.is_absence() => break,
-                Err(fault) => return Err(fault.into()),
-            };
-            if entry.previous != previous {
-                return Err(Fault::BrokenChain { name }.into());
-            }
-            if is_writer && entry.event.is_history() {
-                return Err(fenced());
-            }
-            is_collected |= matches!(entry.event, Event::Collected { .. });
-            self.head = Some(Head { sequence, hash });
-            self.push(Recorded { id: hash, entry });
+        let (now, faults) = load_listed(repository, self.database, self.head)?;
+        // A damaged entry does not keep later ones from being written; one that only cannot be read now may be another writer's.
+        Fault::require_readable(faults)?;
+        now.require_end()?;
+        // The last snapshot, and what was said last of a watcher, are never gone: no other writer passed unseen.
+        if is_writer && (now.last_history() != self.last_history()) {
+            return Err(RepositoryError::Fenced { name: place });
         }
-        remember(repository, self);
+        let is_collected = now.gone() != self.gone() || now.collected() != self.collected();
+        *self = now;
         match stand {
             Some(stand) if is_collected => self.require_stand(repository, stand),
             _ => Ok(()),
         }
+    }
+
+    /// The ids of the last snapshot and of the last entry of a watcher.
+    fn last_history(&self) -> (Option<ObjectHash>, Option<ObjectHash>) {
+        let is_watch = |event: &Event| matches!(event, Event::WatchStarted(_) | Event::WatchEnded(_));
+        let watch = self.entries.iter().rev().find(|recorded| is_watch(&recorded.entry.event));
+        (self.last().map(|(id, _)| id), watch.map(|recorded| recorded.id))
+    }
+
+    /// The id of the last collector's entry.
+    fn collected(&self) -> Option<ObjectHash> {
+        let is_collected = |recorded: &&Recorded| matches!(recorded.entry.event, Event::Collected { .. });
+        self.entries.iter().rev().find(is_collected).map(|recorded| recorded.id)
     }
 
     /// Fails if something that a snapshot stands on is, or is being, deleted.

@@ -50,6 +50,8 @@ pub fn prune(
     monitor: &dyn Monitor,
 ) -> Result<PruneSummary, PruneError> {
     let mut summary = PruneSummary::default();
+    // What later tombstones name, their collectors have yet to put a fence behind.
+    let mut fenced = Tombstones::default();
     if plan.needs_fence() {
         let (mut tombstones, faults) = Tombstones::load(repository)?;
         if !faults.is_empty() {
@@ -60,15 +62,20 @@ pub fn prune(
             timer.wait(plan.options.list_lag * 2);
         }
         summary.gone_count = fence(repository, plan.now, monitor)?;
+        fenced = tombstones;
     }
     let look = look(repository, None, monitor)?;
     look.require_everywhere(repository)?;
     summary.written = carry(repository, &look, monitor)?;
-    let is_buried = |pack| look.tombstones().surely_names(pack);
+    let is_buried = |pack| fenced.surely_names(pack);
     summary.segment_count = segments::replace(repository, &is_buried)?;
-    delete_packs(repository, &look, &mut summary, monitor)?;
+    delete_packs(repository, &look, &is_buried, &mut summary, monitor)?;
     let leftovers: Vec<ObjectName> = look.leftovers().collect();
     summary.leftover_count = leftovers.len();
+    if !leftovers.is_empty() && !plan.options.list_lag.is_zero() {
+        // What says that entries are gone is seen by everybody before their names are free again.
+        timer.wait(plan.options.list_lag);
+    }
     delete(repository, leftovers, monitor)?.into_iter().try_for_each(|(_, deleted)| deleted)?;
     let (mut tombstones, _) = Tombstones::load(repository)?;
     tombstones.merge(repository)?;
@@ -141,10 +148,11 @@ fn carry(repository: &Repository, look: &Look, monitor: &dyn Monitor) -> Result<
 fn delete_packs(
     repository: &Repository,
     look: &Look,
+    is_buried: &dyn Fn(ObjectHash) -> bool,
     summary: &mut PruneSummary,
     monitor: &dyn Monitor,
 ) -> Result<(), PruneError> {
-    let buried = look.packs.keys().copied().filter(|&pack| look.tombstones().surely_names(pack));
+    let buried = look.packs.keys().copied().filter(|&pack| is_buried(pack));
     let names: Vec<ObjectName> = buried.map(ObjectName::pack).collect();
     for (name, deleted) in delete(repository, names, monitor)? {
         let bytes = name.hash().and_then(|pack: ObjectHash| look.packs.get(&pack)).copied().unwrap_or_default();

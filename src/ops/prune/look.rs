@@ -119,7 +119,7 @@ impl Look {
     /// Entries, journal objects and verifications that say nothing any more.
     pub fn leftovers(&self) -> impl Iterator<Item = ObjectName> {
         let entries = self.timelines.iter().flat_map(|timeline| {
-            timeline.leftover.iter().map(|&sequence| ObjectName::timeline_entry(timeline.database, sequence))
+            timeline.deletable().map(|sequence| ObjectName::timeline_entry(timeline.database, sequence))
         });
         let last: Vec<ObjectHash> = self.timelines.iter().filter_map(Timeline::last).map(|(id, _)| id).collect();
         let kept: HashSet<ObjectHash> = self.timelines.iter().flat_map(Timeline::kept).map(|kept| kept.id).collect();

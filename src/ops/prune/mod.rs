@@ -5,7 +5,7 @@
 //!
 //! # Invariants
 //! * Nothing is deleted while something is wrong with a timeline, or a chunk that is needed stands nowhere.
-//! * A pack is deleted only if a tombstone that was read after the fence names it, and after every chunk that is needed stands in another one, on every destination.
+//! * A pack is deleted only if a tombstone names it that was there before the fence, and after every chunk that is needed stands in another one that no tombstone names, on every destination.
 //! * A kill at any moment leaves a repository in which everything is restorable; the next run goes on.
 
 mod execute;
