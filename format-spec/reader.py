@@ -813,15 +813,14 @@ class Standing:
 
 def standings(timeline):
     """The snapshots of a timeline's entries, in order: id, entry, standing."""
-    snapshots, last = {}, None
+    snapshots = {}
     for entry_id, entry in timeline:
         ((event, content),) = entry["event"].items()
         named = content.get("snapshots", [content["snapshot"]] if event in ("held", "released") else [])
         named = [ref for ref in ((ref["sequence"], ref["id"]) for ref in named) if ref in snapshots]
         if event == "snapshot":
-            last = (entry["sequence"], entry_id)
-            snapshots[last] = (entry_id, entry, Standing())
-        for standing in (snapshots[ref][2] for ref in named if event != "forgotten" or ref != last):
+            snapshots[entry["sequence"], entry_id] = (entry_id, entry, Standing())
+        for standing in (snapshots[ref][2] for ref in named):
             if event == "forgotten":
                 standing.forgotten = standing.forgotten if standing.held else content["until"]
             elif event == "unforgotten":
@@ -829,7 +828,10 @@ def standings(timeline):
             else:
                 standing.held = event == "held"
                 standing.forgotten = None if standing.held else standing.forgotten
-    return list(snapshots.values())
+    found = list(snapshots.values())
+    if found:  # journals continue the last one
+        found[-1][2].forgotten = None
+    return found
 
 
 # --- Deltas --------------------------------------------------------------------------------------------------------

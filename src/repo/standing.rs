@@ -1,7 +1,7 @@
 //! What has become of the snapshots of a timeline (`format-spec/timeline.md`, "What is a restore point").
 //!
-//! Pure: entries are replayed in order. What an entry says of snapshots that are not there, or gone, has no effect. The last snapshot is never forgotten:
-//! journals continue it, and the newest commits are in them.
+//! Pure: entries are replayed in order. What an entry says of snapshots that are not there, or gone, has no effect. The last snapshot is not forgotten
+//! as long as it is the last: journals continue it, and the newest commits are in them.
 
 use std::collections::BTreeMap;
 
@@ -22,6 +22,8 @@ pub struct Standing {
 #[derive(Clone, Debug, Default)]
 pub struct Standings {
     snapshots: BTreeMap<u64, (ObjectHash, Standing)>,
+    /// The last snapshot, as it counts.
+    last: Option<(u64, Standing)>,
     gone: Vec<Run>,
 }
 
@@ -32,14 +34,11 @@ impl Standings {
             Event::Snapshot(_) => {
                 self.snapshots.insert(entry.sequence, (id, Standing::default()));
             }
-            Event::Forgotten { snapshots, until } => {
-                let last = self.snapshots.last_key_value().map(|(&sequence, _)| sequence);
-                self.change(snapshots.iter().filter(|named| Some(named.sequence) != last), |standing| {
-                    if standing.held.is_none() {
-                        standing.forgotten = Some(*until);
-                    }
-                });
-            }
+            Event::Forgotten { snapshots, until } => self.change(snapshots, |standing| {
+                if standing.held.is_none() {
+                    standing.forgotten = Some(*until);
+                }
+            }),
             Event::Unforgotten { snapshots } => self.change(snapshots, |standing| standing.forgotten = None),
             Event::Held { snapshot, reason } => self.change([snapshot], |standing| {
                 *standing = Standing { forgotten: None, held: Some(reason.clone()) };
@@ -53,6 +52,10 @@ impl Standings {
             }
             Event::Begun {} | Event::WatchStarted(_) | Event::WatchEnded(_) => {}
         }
+        self.last = self
+            .snapshots
+            .last_key_value()
+            .map(|(&sequence, (_, standing))| (sequence, Standing { forgotten: None, held: standing.held.clone() }));
     }
 
     fn change<'a>(&mut self, named: impl IntoIterator<Item = &'a SnapshotRef>, change: impl Fn(&mut Standing)) {
@@ -65,7 +68,10 @@ impl Standings {
 
     /// What has become of the snapshot in this place; `None` if it is gone, or there is none.
     pub fn of(&self, sequence: u64) -> Option<&Standing> {
-        self.snapshots.get(&sequence).map(|(_, standing)| standing)
+        match &self.last {
+            Some((last, standing)) if *last == sequence => Some(standing),
+            _ => self.snapshots.get(&sequence).map(|(_, standing)| standing),
+        }
     }
 
     /// The entries that are gone.
@@ -186,8 +192,9 @@ mod tests {
     #[test]
     fn the_last_is_not_forgotten_until_it_is_not_the_last() {
         check(vec![forget(&[1, 2, 3])], "ff-");
-        check(vec![forget(&[3]), snapshot()], "---");
-        check(vec![snapshot(), forget(&[3])], "--f");
+        check(vec![forget(&[3]), snapshot()], "--f");
+        check(vec![forget(&[3]), bring_back(3), snapshot()], "---");
+        check(vec![forget(&[3]), hold(3), snapshot()], "--h");
     }
 
     #[test]
