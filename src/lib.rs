@@ -23,11 +23,12 @@
 //! | [`chunk`] | cutting at page boundaries, compression |
 //! | [`format`](mod@format) | every persisted byte, as `format-spec/` says |
 //! | [`monitor`] | events: progress, notices, the wish to stop |
+//! | [`policy`] | which snapshots are kept, and what that promises |
 //! | [`store`] | the `Store` trait; local folder, OpenDAL; local state |
 //! | [`source`] | capture of a live database |
 //! | [`vfs`] | SQLite reading any pages, read-only |
 //! | [`repo`] | opening, packing, index, timelines, reading images |
-//! | [`ops`] | snapshot, restore, of tables too; query, diff, history, when, verify; log, compact, copy, sync, check, stats |
+//! | [`ops`] | snapshot, restore, of tables too; query, diff, history, when, verify; log, compact, copy, sync, forget, check, stats |
 //! | [`daemon`] | `watch`: every commit, as it happens |
 //! | [`serve`] | what other programs use while it runs: `mount` |
 //! | [`cli`] | commands, output, exit codes, hints |
@@ -53,8 +54,8 @@
 //! ops
 //! repo
 //! store   source   vfs    I/O; siblings don't import each other
-//! monitor
-//! format                  pure from here on
+//! monitor policy
+//! format                  pure from here on, and policy
 //! chunk   crypto   sqlite
 //! base
 //! ```
@@ -67,6 +68,7 @@ pub mod daemon;
 pub mod format;
 pub mod monitor;
 pub mod ops;
+pub mod policy;
 pub mod repo;
 pub mod serve;
 pub mod source;
