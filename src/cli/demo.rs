@@ -17,6 +17,7 @@ use crate::ops::snapshot::{Choice, SnapshotOptions, SnapshotSummary, snapshot};
 use crate::ops::snapshots::Snapshot;
 use crate::repo::chunk_reader::ChunkReader;
 use crate::repo::index::Index;
+use crate::repo::standing::Standing;
 use crate::repo::{self, Environment, InitOptions, Repository, RepositoryError};
 use crate::source::CaptureOptions;
 use crate::store::local::LocalStore;
@@ -133,7 +134,8 @@ impl Demo<'_> {
             output::bytes(written.pack_bytes + written.index_bytes),
             id.to_string(),
         ));
-        Ok(Snapshot { id, database: "demo".into(), sequence, manifest, journal: Arc::default() })
+        let (standing, journal) = (Standing::default(), Arc::default());
+        Ok(Snapshot { id, database: "demo".into(), sequence, manifest, standing, journal })
     }
 
     fn restore(&self, repository: &Repository, snapshot: &Snapshot, to: &Path, what: &str) -> Result<(), CliError> {

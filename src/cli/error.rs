@@ -10,6 +10,7 @@ use crate::format::name::ObjectName;
 use crate::monitor::Cancelled;
 use crate::ops::copy::CopyError;
 use crate::ops::diff::DiffError;
+use crate::ops::forget::ForgetError;
 use crate::ops::points::FindError;
 use crate::ops::prune::PruneError;
 use crate::ops::query::QueryError;
@@ -336,7 +337,30 @@ fn select_hint(error: &SelectError) -> &'static str {
         SelectError::SeveralDatabases(_) => "name one with --name, or give a snapshot's id",
         SelectError::Ambiguous { .. } => "give more digits of the id",
         SelectError::NoCommit { .. } | SelectError::NothingBefore { .. } => "`continuum log` lists all restore points",
-        SelectError::None(_) | SelectError::NoMatch(_) => "`continuum snapshots` lists what is there",
+        SelectError::None(_) | SelectError::NoMatch(_) => {
+            "`continuum snapshots` lists what is there, with --forgotten also what can be brought back"
+        }
+    }
+}
+
+impl From<ForgetError> for CliError {
+    fn from(error: ForgetError) -> Self {
+        let hint = match error {
+            ForgetError::Select(error) => return error.into(),
+            ForgetError::Repository(RepositoryError::Fenced { .. }) => {
+                "others write to this database's timeline all the time; run the command again"
+            }
+            ForgetError::Repository(error) => return error.into(),
+            ForgetError::Held { .. } => "`continuum hold --release` lets it be forgotten",
+            ForgetError::Newest { .. } => "take another snapshot of the database first",
+            ForgetError::AlreadyForgotten { .. } | ForgetError::NotForgotten { .. } => {
+                "`continuum snapshots --forgotten` lists what is forgotten"
+            }
+            ForgetError::NotHeld { .. } => "`continuum snapshots` shows what is held",
+            ForgetError::Gone { .. } => "what is forgotten can be brought back as long as no prune has passed",
+            ForgetError::Changed { .. } => "nothing of it was forgotten; run the command again",
+        };
+        Self { error: error.into(), code: FAILED, hint: Some(hint.to_owned()) }
     }
 }
 

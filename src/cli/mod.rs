@@ -10,7 +10,9 @@ mod databases;
 mod demo;
 mod diff;
 mod error;
+mod forget;
 mod history;
+mod hold;
 mod init;
 mod key;
 mod log;
@@ -32,6 +34,7 @@ mod store;
 mod sync;
 mod tables;
 mod time;
+mod unforget;
 mod units;
 mod verify;
 mod version;
@@ -159,6 +162,12 @@ enum Command {
     Compact(compact::CompactArguments),
     /// Copy snapshots to another repository, under its keys
     Copy(copy::CopyArguments),
+    /// Forget old snapshots, as a policy says: their space comes back later, until then they can be brought back
+    Forget(forget::ForgetArguments),
+    /// Bring back what was forgotten
+    Unforget(unforget::UnforgetArguments),
+    /// Keep a snapshot from being forgotten, whatever the policy
+    Hold(hold::HoldArguments),
     /// Verify that snapshots can be relied on, and keep the result
     Verify(verify::VerifyArguments),
     /// Look for damage, loss and manipulation
@@ -255,6 +264,9 @@ fn dispatch(session: &Session, command: Command, listed: &[ListedDatabase]) -> R
         Command::Mount(arguments) => mount::run(session, &arguments),
         Command::Compact(arguments) => compact::run(session, &arguments),
         Command::Copy(arguments) => copy::run(session, arguments),
+        Command::Forget(arguments) => forget::run(session, &arguments),
+        Command::Unforget(arguments) => unforget::run(session, &arguments),
+        Command::Hold(arguments) => hold::run(session, &arguments),
         Command::Verify(arguments) => verify::run(session, &arguments),
         Command::Check(arguments) => check::run(session, arguments),
         Command::Prune(arguments) => prune::run(session, &arguments),

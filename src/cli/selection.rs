@@ -5,7 +5,7 @@ use clap::Args;
 use crate::base::clock::UnixMicros;
 use crate::monitor::{Event, Monitor};
 use crate::ops::points::{self, Found, Selector};
-use crate::ops::snapshots::{Snapshot, snapshots};
+use crate::ops::snapshots::{Snapshot, snapshots_and_forgotten};
 use crate::repo::chunk_reader::ChunkReader;
 use crate::repo::index::Index;
 use crate::repo::stack_reader::State;
@@ -65,7 +65,7 @@ impl Selection {
     ) -> Result<Selected, CliError> {
         let selector = self.selector(snapshot, repository)?;
         let name = self.name.as_deref();
-        let found = candidates(repository, name, &selector, monitor)?;
+        let found = candidates(repository, name, std::slice::from_ref(&selector), monitor)?;
         // The index after the timelines: it has all that they need, whoever writes meanwhile.
         let index = Index::load_reporting(repository, monitor).map_err(RepositoryError::from)?;
         let reader = ChunkReader::new(repository, &index);
@@ -94,9 +94,7 @@ pub fn select_pair(
 ) -> Result<SelectedPair, CliError> {
     let now = repository.environment().clock.now();
     let selectors = [word_selector(a, now)?, word_selector(b, now)?];
-    let needs_all = |selector: &&Selector| matches!(selector, Selector::Latest | Selector::At(_));
-    let strictest = selectors.iter().find(needs_all).unwrap_or(&selectors[0]);
-    let snapshots = candidates(repository, name, strictest, monitor)?;
+    let snapshots = candidates(repository, name, &selectors, monitor)?;
     // The index after the timelines: it has all that they need, whoever writes meanwhile.
     let index = Index::load_reporting(repository, monitor).map_err(RepositoryError::from)?;
     let reader = ChunkReader::new(repository, &index);
@@ -144,7 +142,7 @@ pub fn whole_timeline(
     repository: &Repository,
     monitor: &dyn Monitor,
 ) -> Result<(ChunkReader, Vec<Snapshot>), CliError> {
-    let snapshots = candidates(repository, Some(name), &Selector::Latest, monitor)?;
+    let snapshots = candidates(repository, Some(name), &[Selector::Latest], monitor)?;
     if snapshots.is_empty() {
         return Err(CliError::failed(format!("no snapshot of a database named {name:?}"))
             .with_hint("`continuum snapshots` lists what is there"));
@@ -154,15 +152,23 @@ pub fn whole_timeline(
 }
 
 /// The snapshots that a state is looked for in. Damage elsewhere in the timelines is said and does not keep a state from being found by id or number. `latest` and a
-/// time are refused: a state that they mean may be missing.
+/// time are refused: a state that they mean may be missing. A snapshot that is forgotten is there only for its whole id.
 fn candidates(
     repository: &Repository,
     name: Option<&str>,
-    selector: &Selector,
+    selectors: &[Selector],
     monitor: &dyn Monitor,
 ) -> Result<Vec<Snapshot>, CliError> {
-    let (found, mut faults) = snapshots(repository, name)?;
-    if matches!(selector, Selector::Latest | Selector::At(_)) && !faults.is_empty() {
+    let (mut found, mut faults) = snapshots_and_forgotten(repository, name)?;
+    let is_named =
+        |id: &str| selectors.iter().any(|selector| matches!(selector, Selector::Prefix(prefix) if prefix == id));
+    found.retain(|snapshot| snapshot.standing.forgotten.is_none() || is_named(&snapshot.id.to_string()));
+    for (snapshot, until) in found.iter().filter_map(|snapshot| Some((snapshot, snapshot.standing.forgotten?))) {
+        let text = format!("snapshot {} is forgotten, and may be gone after {}", snapshot.id, time::local(until));
+        monitor.event(Event::Notice(text));
+    }
+    let needs_all = |selector: &Selector| matches!(selector, Selector::Latest | Selector::At(_));
+    if selectors.iter().any(needs_all) && !faults.is_empty() {
         let error = CliError::from(RepositoryError::from(faults.remove(0)));
         return Err(error.with_hint(
             "the timeline is damaged, so the state that is meant may be missing: choose a snapshot that `continuum snapshots` lists, by its id",

@@ -71,6 +71,11 @@ impl Session {
         self.options.quiet
     }
 
+    /// Whether to show everything.
+    pub fn verbose(&self) -> bool {
+        self.options.verbose
+    }
+
     /// Prints a document: an object whose first member names its format.
     pub fn print_json(&self, format: &str, document: Value) {
         let mut all = Map::new();

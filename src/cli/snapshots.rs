@@ -3,17 +3,22 @@
 use clap::Args;
 use serde_json::{Value, json};
 
-use crate::ops::snapshots::{Snapshot, snapshots};
+use crate::ops::snapshots::{Snapshot, snapshots_and_forgotten};
 use crate::repo::Fault;
+use crate::repo::standing::Standing;
 use crate::repo::verifications::{self, Verifications, Verified};
 
 use super::error::{CliError, DAMAGE, DONE};
+use super::rows::shown;
 use super::session::Session;
 use super::{output, time};
 
 /// Options of `snapshots`.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  continuum -r /backup/repo snapshots --name orders")]
+#[command(after_help = "\
+Examples:
+  continuum -r /backup/repo snapshots --name orders
+  continuum -r /backup/repo snapshots --forgotten")]
 pub struct SnapshotsArguments {
     /// Only those of the database of this name
     #[arg(long)]
@@ -21,12 +26,16 @@ pub struct SnapshotsArguments {
     /// Only those with this tag
     #[arg(long)]
     tag: Option<String>,
+    /// List those that are forgotten, too, and until when they can be brought back
+    #[arg(long)]
+    forgotten: bool,
 }
 
 /// Lists snapshots. Damaged timeline entries are named, and make the command end with 3.
 pub fn run(session: &Session, arguments: SnapshotsArguments) -> Result<u8, CliError> {
     let repository = session.open()?;
-    let (mut found, mut faults) = snapshots(&repository, arguments.name.as_deref())?;
+    let (mut found, mut faults) = snapshots_and_forgotten(&repository, arguments.name.as_deref())?;
+    found.retain(|snapshot| arguments.forgotten || snapshot.standing.forgotten.is_none());
     let (verified, wrong) = verifications::load(&repository)?;
     faults.extend(wrong);
     found.retain(|snapshot| arguments.tag.as_ref().is_none_or(|tag| snapshot.manifest.tags.contains(tag)));
@@ -65,11 +74,27 @@ fn describe(found: &[Snapshot], verified: &Verifications) -> String {
             manifest.host.clone(),
             verified.of(snapshot.id, &snapshot.manifest).map(describe_verified).unwrap_or_default(),
             manifest.tags.join(", "),
+            describe_standing(&snapshot.standing),
         ]
     };
-    let rows: Vec<Vec<String>> = found.iter().map(row).collect();
-    let header = ["id", "database", "captured", "strategy", "size", "added", "host", "verified", "tags"];
+    let mut rows: Vec<Vec<String>> = found.iter().map(row).collect();
+    let mut header = vec!["id", "database", "captured", "strategy", "size", "added", "host", "verified", "tags"];
+    if found.iter().any(|snapshot| snapshot.standing != Standing::default()) {
+        header.push("standing");
+    } else {
+        rows.iter_mut().for_each(|row| row.truncate(header.len()));
+    }
     output::table(&header, &rows, &[4, 5])
+}
+
+/// Whether a snapshot is forgotten, or held.
+fn describe_standing(standing: &Standing) -> String {
+    match (standing.forgotten, &standing.held) {
+        (Some(until), _) => format!("forgotten, kept until {}", time::local(until)),
+        (None, Some(reason)) if reason.is_empty() => "held".to_owned(),
+        (None, Some(reason)) => format!("held: {}", shown(reason)),
+        (None, None) => String::new(),
+    }
 }
 
 /// When and how a snapshot was proved.
@@ -98,6 +123,8 @@ fn document(snapshot: &Snapshot, verified: Option<&Verified>) -> Value {
         "journal_mode": manifest.journal_mode,
         "page_size": manifest.page_size,
         "page_count": manifest.page_count,
+        "forgotten_until": snapshot.standing.forgotten.map(time::utc),
+        "held": snapshot.standing.held,
         "image_bytes": manifest.image_bytes(),
         "blake3": manifest.root.to_string(),
         "added_bytes": manifest.added,

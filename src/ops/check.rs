@@ -20,7 +20,7 @@ use crate::repo::stack_reader::delta_parts;
 use crate::repo::{Fault, Repository, RepositoryError, key_slots, verifications};
 use crate::store::Listed;
 
-use super::snapshots::{Snapshot, snapshots};
+use super::snapshots::{Snapshot, snapshots_and_forgotten};
 
 /// How much to check.
 #[derive(Clone, Copy, Debug, Default)]
@@ -55,7 +55,8 @@ pub fn check(
     let mut report = CheckReport::default();
     check_slots(repository, &mut report)?;
     // Read in the reverse of the order in which they are written, so that a writer at work is no fault.
-    let (snapshots, faults) = snapshots(repository, None)?;
+    // What is forgotten may come back.
+    let (snapshots, faults) = snapshots_and_forgotten(repository, None)?;
     report.snapshot_count = snapshots.len();
     let (index, found) = Index::load(repository)?;
     report.faults.extend(found);

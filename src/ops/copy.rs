@@ -210,6 +210,8 @@ fn plan_database(
     require_same_history(&name, snapshots, &timeline)?;
     let in_destination = |manifest: &Manifest| timeline.snapshots().find(|(_, other)| is_copy(manifest, other));
     let found: Vec<_> = snapshots.iter().map(|snapshot| in_destination(&snapshot.manifest)).collect();
+    // What the destination has forgotten is not copied again.
+    let is_forgotten = |manifest: &Manifest| timeline.kept().any(|kept| is_copy(manifest, kept.manifest));
     let last_present = found.iter().rposition(Option::is_some);
     let mut last_commit = timeline.last_commit();
     let mut part =
@@ -219,6 +221,8 @@ fn plan_database(
             plan.present_count += usize::from(wanted(snapshot));
             let (source, destination) = (snapshot.manifest.layers.clone(), copy.layers.clone());
             part.present.push(Present { ids: (snapshot.id, id), source, destination });
+        } else if wanted(snapshot) && is_forgotten(&snapshot.manifest) {
+            plan.present_count += 1;
         } else if wanted(snapshot) {
             let is_later = last_present.is_none_or(|last| position > last) && snapshot.manifest.commit >= last_commit;
             if is_later {
@@ -239,7 +243,7 @@ fn plan_database(
 
 /// Fails if a number means one state on one side and another on the other side.
 fn require_same_history(name: &str, snapshots: &[Snapshot], timeline: &Timeline) -> Result<(), CopyError> {
-    for (_, other) in timeline.snapshots() {
+    for other in timeline.kept().map(|kept| kept.manifest) {
         let same_number = |snapshot: &&Snapshot| snapshot.manifest.commit == other.commit;
         if let Some(snapshot) = snapshots.iter().find(same_number)
             && snapshot.manifest.root != other.root

@@ -7,6 +7,7 @@ pub mod copy;
 pub mod delta;
 pub mod diff;
 pub mod fold;
+pub mod forget;
 pub mod history;
 mod partial;
 pub mod points;

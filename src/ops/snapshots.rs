@@ -6,6 +6,7 @@ use crate::base::id::ObjectHash;
 use crate::format::delta::StepPart;
 use crate::format::manifest::Manifest;
 use crate::repo::journal::Journals;
+use crate::repo::standing::Standing;
 use crate::repo::{Fault, Repository, RepositoryError, timeline};
 
 /// A snapshot in the repository.
@@ -19,6 +20,8 @@ pub struct Snapshot {
     pub sequence: u64,
     /// What it says.
     pub manifest: Manifest,
+    /// Whether it is forgotten, or held.
+    pub standing: Standing,
     /// Later commits that are in a watcher's journal only.
     pub journal: Arc<Vec<StepPart>>,
 }
@@ -63,9 +66,19 @@ fn of_database(name: &Option<String>) -> String {
     name.as_ref().map_or_else(|| " yet".to_owned(), |name| format!(" of a database named {name:?}"))
 }
 
-/// The snapshots of all databases, or of the one of that `name`, by database and sequence, and what is wrong with their
+/// The snapshots of all databases, or of the one of that `name`, that are restore points, by database and sequence, and what is wrong with their
 /// timelines. One damaged entry does not hide the others.
 pub fn snapshots(repository: &Repository, name: Option<&str>) -> Result<(Vec<Snapshot>, Vec<Fault>), RepositoryError> {
+    let (mut snapshots, faults) = snapshots_and_forgotten(repository, name)?;
+    snapshots.retain(|snapshot| snapshot.standing.forgotten.is_none());
+    Ok((snapshots, faults))
+}
+
+/// As [`snapshots`], with those that are forgotten and not gone.
+pub fn snapshots_and_forgotten(
+    repository: &Repository,
+    name: Option<&str>,
+) -> Result<(Vec<Snapshot>, Vec<Fault>), RepositoryError> {
     // Journals first: what a watcher folds and deletes meanwhile is in the timelines that are read after them.
     let (journals, mut faults) = Journals::load(repository)?;
     let (timelines, found) = match name {
@@ -80,14 +93,15 @@ pub fn snapshots(repository: &Repository, name: Option<&str>) -> Result<(Vec<Sna
     for timeline in timelines {
         let watched = timeline.open_watch().is_some();
         let newest = timeline.last().map(|(id, _)| id);
-        for kept in timeline.kept().filter(|kept| kept.standing.forgotten.is_none()) {
+        for kept in timeline.kept() {
             let (journal, fault) = match watched && Some(kept.id) == newest {
                 true => journals.steps_behind(kept.id, kept.manifest),
                 false => Default::default(),
             };
             faults.extend(fault);
             let (id, database, sequence) = (kept.id, timeline.name().to_owned(), kept.sequence);
-            snapshots.push(Snapshot { id, database, sequence, manifest: kept.manifest.clone(), journal });
+            let (manifest, standing) = (kept.manifest.clone(), kept.standing.clone());
+            snapshots.push(Snapshot { id, database, sequence, manifest, standing, journal });
         }
     }
     snapshots.sort_by(|a, b| (&a.database, a.sequence).cmp(&(&b.database, b.sequence)));

@@ -1,7 +1,7 @@
 //! What can be wrong with a repository.
 
 use crate::base::error_text::with_causes;
-use crate::base::id::{ChunkId, ObjectHash};
+use crate::base::id::{ChunkId, DatabaseId, ObjectHash};
 use crate::crypto::password::PasswordError;
 use crate::format::FormatError;
 use crate::format::name::ObjectName;
@@ -282,6 +282,19 @@ impl Fault {
     pub fn require_readable(faults: Vec<Self>) -> Result<Vec<Self>, Self> {
         let (damage, mut others): (Vec<Self>, Vec<Self>) = faults.into_iter().partition(Self::is_damage);
         others.pop().map_or(Ok(damage), Err)
+    }
+
+    /// The database whose timeline it is about, if it is about one.
+    pub fn of_timeline(&self) -> Option<DatabaseId> {
+        match self {
+            Self::Object { name, .. }
+            | Self::Unreadable { name, .. }
+            | Self::MissingEntry { name }
+            | Self::BrokenChain { name }
+            | Self::Forked { name, .. }
+            | Self::RolledBack { name, .. } => name.timeline().map(|(database, _)| database),
+            _ => None,
+        }
     }
 
     /// Shows faults as notices, for work that goes on without what is damaged.

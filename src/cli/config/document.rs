@@ -388,9 +388,12 @@ mod tests {
 
     /// A value that the option takes, as TOML.
     fn sample(option: &Arg) -> String {
+        let is_of = |kind: &str| option.get_value_names().is_some_and(|names| names.iter().any(|name| name == kind));
         let value = match option.get_possible_values().last() {
             _ if takes_bool(option) => "true".to_owned(),
             Some(value) => format!("{:?}", value.get_name()),
+            None if is_of("SPAN") => "'3d'".to_owned(),
+            None if is_of("SHARE") => "'30%'".to_owned(),
             None if takes_text(option) => "'/x'".to_owned(),
             None => "3".to_owned(),
         };
