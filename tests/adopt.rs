@@ -8,6 +8,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
+use continuum::base::clock::JumpingTimer;
 use continuum::crypto::aead::Suite;
 use continuum::monitor::{Event, Monitor, Silent};
 use continuum::ops::check::{CheckOptions, check};
@@ -81,7 +82,7 @@ fn packs_of_a_failed_snapshot_are_used() {
         let (added, notices) = setup.goes_on(threads);
         assert!(setup.uploaded + added < 83 * MIB, "{added} after {}", setup.uploaded);
         assert!(notices.len() == 1 && notices[0].contains("3 packs"), "{notices:?}");
-        let report = check(&setup.repository(0), CheckOptions { read_data: true }, &Silent).unwrap();
+        let report = check(&setup.repository(0), &CheckOptions::all_data(), &JumpingTimer::default(), &Silent).unwrap();
         assert!(report.faults.is_empty() && report.unlisted_packs == (0, 0), "{report:?}");
     }
 }
@@ -104,7 +105,7 @@ fn an_interruption_lists_what_is_stored() {
     let stopped = take(&repository, &database, Choice::Auto, &StopAfter::bytes(60 * MIB)).unwrap_err();
     assert!(matches!(stopped, SnapshotError::Repository(RepositoryError::Cancelled(_))), "{stopped:?}");
     assert_eq!(store.names("index/").len(), 1);
-    let report = check(&repository, CheckOptions { read_data: true }, &Silent).unwrap();
+    let report = check(&repository, &CheckOptions::all_data(), &JumpingTimer::default(), &Silent).unwrap();
     assert!(report.faults.is_empty() && report.unlisted_packs == (0, 0), "{report:?}");
     assert!(report.pack_count >= 2 && report.snapshot_count == 0);
     let uploaded = CountedStore::take(&store.created_pack_bytes);

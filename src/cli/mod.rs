@@ -268,7 +268,7 @@ fn dispatch(session: &Session, command: Command, listed: &[ListedDatabase]) -> R
         Command::Unforget(arguments) => unforget::run(session, &arguments),
         Command::Hold(arguments) => hold::run(session, &arguments),
         Command::Verify(arguments) => verify::run(session, &arguments),
-        Command::Check(arguments) => check::run(session, arguments),
+        Command::Check(arguments) => check::run(session, &arguments),
         Command::Prune(arguments) => prune::run(session, &arguments),
         Command::Stats => stats::run(session),
         Command::Sync(arguments) => sync::run(session, &arguments),

@@ -144,7 +144,16 @@ impl Session {
 
     /// The repository, opened with its password.
     pub fn open(&self) -> Result<Repository, CliError> {
-        let repository = self.open_through(self.store()?, password::current)?;
+        self.open_with(!self.options.no_cache)
+    }
+
+    /// The same, for work that looks at what the destinations hold, not at what this machine has kept of it.
+    pub fn open_uncached(&self) -> Result<Repository, CliError> {
+        self.open_with(false)
+    }
+
+    fn open_with(&self, use_cache: bool) -> Result<Repository, CliError> {
+        let repository = self.open_through(self.store()?, password::current, use_cache)?;
         if let Some(replicas) = &self.connected()?.replicas {
             replicas.keep_up();
         }
@@ -159,7 +168,7 @@ impl Session {
         password: impl FnOnce() -> Result<SecretString, CliError>,
     ) -> Result<Repository, CliError> {
         let connected = self.connect(&parse_places(places)?)?;
-        let repository = self.open_through(Arc::clone(&connected.store), password)?;
+        let repository = self.open_through(Arc::clone(&connected.store), password, !self.options.no_cache)?;
         if let Some(replicas) = connected.replicas {
             replicas.keep_up();
             self.others.lock().unwrap_or_else(PoisonError::into_inner).push((replicas, repository.clone()));
@@ -171,6 +180,7 @@ impl Session {
         &self,
         mut store: Arc<dyn Store>,
         password: impl FnOnce() -> Result<SecretString, CliError>,
+        use_cache: bool,
     ) -> Result<Repository, CliError> {
         // A place that holds no repository is said before a password is asked for.
         let (id, empty) = repo::require_config(&*store)?;
@@ -182,7 +192,7 @@ impl Session {
         }
         let environment = fitting_environment(&*store);
         let cache =
-            xdg_folder("XDG_CACHE_HOME", ".cache").filter(|_| !self.options.no_cache && store.concurrency() > 0);
+            xdg_folder("XDG_CACHE_HOME", ".cache").filter(|_| use_cache && store.concurrency() > 0);
         if let Some(cache) = cache {
             store = Arc::new(Cache::new(store, cache.join(id.to_string())));
         }

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::ops::check::ReadData;
+
 /// Bytes a second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate(pub u64);
@@ -91,6 +93,23 @@ pub fn share(text: &str) -> Result<Share, String> {
     share.map(Share).ok_or_else(|| "a share from 0% to 100% expected".to_owned())
 }
 
+/// Parses how much to read: `5%`, `1/20` or `10GiB`.
+pub fn amount(text: &str) -> Result<ReadData, String> {
+    let text = text.trim();
+    let part = |(number, whole): (&str, &str)| {
+        let (number, whole) = (number.trim().parse::<u32>().ok()?, whole.trim().parse::<u32>().ok()?);
+        (number > 0 && number <= whole).then(|| ReadData::Share(f64::from(number) / f64::from(whole)))
+    };
+    let amount = match text.split_once('/') {
+        Some(parts) => part(parts),
+        None if text.ends_with('%') => {
+            share(text).ok().filter(|share| share.0 > 0.0).map(|share| ReadData::Share(share.0))
+        }
+        None => quantity_bytes(text).map(ReadData::Bytes),
+    };
+    amount.ok_or_else(|| "an amount like 5%, 1/20 or 10GiB expected".to_owned())
+}
+
 /// With the prefixes of IEC 80000-13 (KiB, MiB, GiB) and SI (kB, MB, GB); a letter alone means the former, as in other backup tools.
 fn quantity_bytes(quantity: &str) -> Option<u64> {
     let digits = quantity.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(quantity.len());
@@ -137,6 +156,23 @@ mod tests {
         assert_eq!((share("80%"), share("0.25"), share("100 %")), (Ok(Share(0.8)), Ok(Share(0.25)), Ok(Share(1.0))));
         for text in ["", "%", "101%", "-1", "half", "NaN"] {
             assert!(share(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn amounts_are_shares_parts_or_bytes() {
+        let good = [
+            ("5%", ReadData::Share(0.05)),
+            ("1/20", ReadData::Share(0.05)),
+            ("3 / 4", ReadData::Share(0.75)),
+            ("10GiB", ReadData::Bytes(10 << 30)),
+            ("100%", ReadData::Share(1.0)),
+        ];
+        for (text, expected) in good {
+            assert_eq!(amount(text), Ok(expected), "{text}");
+        }
+        for text in ["", "0%", "0/20", "21/20", "1/0", "/", "much", "101%"] {
+            assert!(amount(text).is_err(), "{text}");
         }
     }
 

@@ -8,9 +8,16 @@ use crate::base::id::ObjectHash;
 /// Whether these bytes cannot be the object of that name: a pack or index segment has another hash, a config or key slot another checksum, a timeline entry or
 /// journal object no proper beginning and length. What was altered with care, and what is sealed in the last two, is seen only by who has the keys.
 pub fn shows_damage(name: &ObjectName, bytes: &[u8]) -> bool {
-    let shown = if let Some(hash) = name.hash() {
+    if let Some(hash) = name.hash() {
         return ObjectHash::of(bytes) != hash;
-    } else if *name == ObjectName::config() {
+    }
+    // What a later version of the program wrote is not ours to judge.
+    look_at(name, bytes).is_err_and(|error| !matches!(error, FormatError::NewerVersion(_)))
+}
+
+/// What is seen without any key of an object whose name is no hash.
+pub fn look_at(name: &ObjectName, bytes: &[u8]) -> Result<(), FormatError> {
+    if *name == ObjectName::config() {
         object::open_plain(bytes, ObjectType::Config).map(|_| ())
     } else if name.slot().is_some() {
         object::open_plain(bytes, ObjectType::KeySlot).map(|_| ())
@@ -20,9 +27,7 @@ pub fn shows_damage(name: &ObjectName, bytes: &[u8]) -> bool {
         object::require_sealed(bytes, ObjectType::Journal)
     } else {
         Ok(())
-    };
-    // What a later version of the program wrote is not ours to judge.
-    shown.is_err_and(|error| !matches!(error, FormatError::NewerVersion(_)))
+    }
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ const MAX_SEGMENT_PACKS: usize = 65_536;
 const RECORD_BYTES: usize = 44;
 
 /// A pack that a segment lists.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ListedPack {
     /// Its name.

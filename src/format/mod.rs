@@ -5,6 +5,7 @@
 //! before it is used for an allocation. serde stands on the wire types of this folder only.
 
 pub mod cbor;
+pub mod checked;
 pub mod config;
 pub mod damage;
 pub mod delta;

@@ -10,12 +10,14 @@ use crate::base::id::{ChunkId, ImageRoot, ObjectHash};
 use crate::base::image_tree::{Leaves, NodeHash};
 use crate::base::page::{PageNo, PageReader, PageSize};
 use crate::format::delta::StepState;
+use crate::format::layer::{Run, RunContent};
 use crate::format::manifest::{Layer, LayerKind, Manifest, Strategy};
 use crate::format::position::{FileFacts, Position, WalPosition};
 use crate::monitor::{Event, Monitor};
 use crate::repo::chunk_reader::ChunkReader;
 use crate::repo::chunk_writer::ChunkWriter;
 use crate::repo::delta_writer::{self, Below, write_delta};
+use crate::repo::index::Index;
 use crate::repo::image_writer::{Extent, new_bytes, plan, write_image};
 use crate::repo::memory::Memory;
 use crate::repo::page_scan::{ChangedLeaf, compare_pages, scan};
@@ -326,9 +328,17 @@ fn store_image(
     let pages = capture.pages();
     let earlier = &compared.earlier.state;
     let fault = |fault: Fault| SnapshotError::from(RepositoryError::from(fault));
-    let stack = StackReader::open(plan.reader, earlier).map_err(fault)?;
+    let stack = match StackReader::open(plan.reader, earlier) {
+        Ok(stack) => stack,
+        // A full is what helps against damage: nothing is taken over.
+        Err(found) if found.is_damage() => {
+            return store_whole(plan, writer, capture, step, "the earlier image is damaged");
+        }
+        Err(found) => return Err(fault(found)),
+    };
     let mut changed = stack.touched();
     changed.extend(pages_of(&compared.leaf_numbers(), Leaves::of(pages)));
+    changed.extend(lost_pages(&stack, writer.index()));
     changed.sort_unstable();
     changed.dedup();
     let extents = self::plan(stack.runs(), &changed, pages.page_count().0);
@@ -337,6 +347,13 @@ fn store_image(
     let state = next_state(plan, capture, &compared)?;
     let layers = vec![image_layer(&state, segments)];
     Ok(finish(capture, compared, step, state, Strategy::Full, layers))
+}
+
+/// Pages whose chunk is lost: the index, from which a repair has removed it, does not list it.
+fn lost_pages(stack: &StackReader, index: &Index) -> Vec<PageNo> {
+    let is_lost = |run: &Run| matches!(run.content, RunContent::Chunk { chunk, .. } if !index.contains(chunk.id));
+    let lost = stack.runs().iter().filter(|(_, run)| is_lost(run));
+    lost.flat_map(|(first, run)| (first.0..first.0 + run.pages).map(PageNo)).collect()
 }
 
 fn store_incremental(

@@ -13,6 +13,7 @@ mod partial;
 pub mod points;
 pub mod prune;
 pub mod query;
+pub mod repair;
 pub mod restore;
 mod restore_error;
 pub mod snapshot;

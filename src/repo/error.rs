@@ -8,6 +8,9 @@ use crate::format::name::ObjectName;
 use crate::monitor::{Cancelled, Event, Monitor};
 use crate::store::StoreError;
 
+/// Of a disk that cannot read a sector.
+const EIO: i32 = 5;
+
 /// Why a repository did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum RepositoryError {
@@ -179,6 +182,12 @@ pub enum Fault {
         /// What needs it.
         needed_by: String,
     },
+    /// Further chunks that something needs stand nowhere.
+    #[error("{count} further chunks that snapshots need are in no index segment")]
+    MoreMissingChunks {
+        /// How many.
+        count: usize,
+    },
     /// A chunk cannot be opened.
     #[error("{name}: chunk {chunk} at byte {offset} cannot be used")]
     Chunk {
@@ -286,14 +295,43 @@ impl Fault {
 
     /// The database whose timeline it is about, if it is about one.
     pub fn of_timeline(&self) -> Option<DatabaseId> {
+        self.name()?.timeline().map(|(database, _)| database)
+    }
+
+    /// The object that it is about, if it is about one.
+    pub fn name(&self) -> Option<&ObjectName> {
         match self {
             Self::Object { name, .. }
+            | Self::WrongHash { name, .. }
             | Self::Unreadable { name, .. }
+            | Self::MissingPack { name, .. }
+            | Self::PackLength { name, .. }
+            | Self::IndexDisagrees { name, .. }
+            | Self::Chunk { name, .. }
             | Self::MissingEntry { name }
             | Self::BrokenChain { name }
             | Self::Forked { name, .. }
-            | Self::RolledBack { name, .. } => name.timeline().map(|(database, _)| database),
-            _ => None,
+            | Self::RolledBack { name, .. }
+            | Self::ForeignName { name } => Some(name),
+            Self::MissingChunk { .. }
+            | Self::MoreMissingChunks { .. }
+            | Self::Layer { .. }
+            | Self::ShortChunk { .. }
+            | Self::MissingJournal { .. }
+            | Self::NoKeySlot => None,
+        }
+    }
+
+    /// Whether the object is there, and its bytes are for nobody to use: neither a later version of the program, nor whoever asks again.
+    pub fn is_unusable(&self) -> bool {
+        match self {
+            Self::WrongHash { .. } => true,
+            Self::Object { source, .. } => !matches!(source, FormatError::NewerVersion(_)),
+            Self::Unreadable { source: StoreError::Truncated { .. }, .. } => true,
+            Self::Unreadable { source: StoreError::Io { source, .. }, .. } => {
+                source.kind() == std::io::ErrorKind::InvalidData || source.raw_os_error() == Some(EIO)
+            }
+            _ => false,
         }
     }
 

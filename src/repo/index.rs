@@ -6,6 +6,7 @@
 //! A reader takes a chunk from wherever it is. A writer that leaves a chunk out, because the index knows it, relies on its pack being there for good: only an index that was
 //! [loaded for that](Index::load_reliable), after the tombstones, says so ([`Index::reliable`]).
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::base::id::{ChunkId, ObjectHash};
@@ -120,12 +121,7 @@ impl Index {
                 Err(fault) => faults.push(fault),
             }
         }
-        // Of the places of a chunk those come last whose packs are being deleted.
-        let buried = |pack: &ListedPack| tombstones.as_ref().is_some_and(|tombstones| tombstones.names(pack.name));
-        let buried: Vec<bool> = packs.iter().map(buried).collect();
-        // Runs that are in order, one for each segment: a merge sort takes them as they are.
-        let order = |entry: &Entry| (buried[entry.pack as usize], entry.pack);
-        entries.sort_by(|a, b| a.chunk.id.cmp(&b.chunk.id).then_with(|| order(a).cmp(&order(b))));
+        sort(&mut entries, &packs, tombstones.as_deref());
         (Self { packs: Arc::new(packs), entries: Arc::new(entries), is_partial: false, tombstones }, faults)
     }
 
@@ -192,6 +188,42 @@ impl Index {
         self.entries.iter().map(|entry| Place { pack: self.packs[entry.pack as usize], chunk: entry.chunk })
     }
 
+    /// This index and these packs, which it does not list.
+    pub fn extended(&self, found: &[(ListedPack, Vec<PackedChunk>)]) -> Self {
+        if found.is_empty() {
+            return self.clone();
+        }
+        let mut segment = IndexSegment::default();
+        found.iter().for_each(|(pack, chunks)| segment.add(*pack, chunks));
+        let mut packs = self.packs.to_vec();
+        let first = packs.len() as u32;
+        packs.append(&mut segment.packs);
+        let new = segment.entries.into_iter().map(|entry| Entry { chunk: entry.chunk, pack: first + entry.pack });
+        let mut entries = Vec::with_capacity(self.entries.len() + new.len());
+        entries.extend_from_slice(&self.entries);
+        entries.extend(new);
+        let tombstones = self.tombstones.clone();
+        sort(&mut entries, &packs, tombstones.as_deref());
+        Self { packs: Arc::new(packs), entries: Arc::new(entries), is_partial: self.is_partial, tombstones }
+    }
+
+    /// The same places, to be found by pack.
+    pub fn by_pack(&self) -> ByPack {
+        let pack = |at: u32| self.entry_pack(at).name;
+        let mut order: Vec<u32> = (0..self.entries.len() as u32).collect();
+        order.sort_unstable_by_key(|&at| (pack(at), self.entries[at as usize].chunk.offset));
+        ByPack { index: self.clone(), order }
+    }
+
+    fn entry_pack(&self, at: u32) -> ListedPack {
+        self.packs[self.entries[at as usize].pack as usize]
+    }
+
+    /// All packs that are listed, with the lengths that are said of them, in order.
+    pub fn packs(&self) -> BTreeSet<ListedPack> {
+        self.packs.iter().copied().collect()
+    }
+
     /// Whether both are one index, not two with the same content.
     pub fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.entries, &other.entries)
@@ -205,6 +237,32 @@ impl Index {
     /// Whether nothing is stored yet.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
+    }
+}
+
+/// By chunk. Of the places of one those come last whose packs are being deleted.
+fn sort(entries: &mut [Entry], packs: &[ListedPack], tombstones: Option<&Tombstones>) {
+    let buried = |pack: &ListedPack| tombstones.is_some_and(|tombstones| tombstones.names(pack.name));
+    let buried: Vec<bool> = packs.iter().map(buried).collect();
+    // Runs that are in order, one for each segment: a merge sort takes them as they are.
+    let order = |entry: &Entry| (buried[entry.pack as usize], entry.pack);
+    entries.sort_by(|a, b| a.chunk.id.cmp(&b.chunk.id).then_with(|| order(a).cmp(&order(b))));
+}
+
+/// The places of an index by pack: 4 bytes a place beside the index.
+pub struct ByPack {
+    index: Index,
+    order: Vec<u32>,
+}
+
+impl ByPack {
+    /// What the index lists in a pack, by place, each once.
+    pub fn chunks(&self, pack: ObjectHash) -> Vec<PackedChunk> {
+        let start = self.order.partition_point(|&at| self.index.entry_pack(at).name < pack);
+        let same = self.order[start..].iter().take_while(|&&at| self.index.entry_pack(at).name == pack);
+        let mut chunks: Vec<PackedChunk> = same.map(|&at| self.index.entries[at as usize].chunk).collect();
+        chunks.dedup();
+        chunks
     }
 }
 

@@ -54,6 +54,46 @@ impl Reachable {
         Ok(())
     }
 
+    /// Adds what these layers need, and says all that is wrong with their page maps; what such a segment names is not known.
+    pub fn add_all(&mut self, reader: &ChunkReader, snapshot: ObjectHash, layers: &[Layer]) -> Vec<Fault> {
+        let mut faults = Vec::new();
+        for layer in layers {
+            layer.segments.iter().for_each(|&chunk| self.mark(chunk, snapshot));
+            if layer.kind == LayerKind::Image && self.add_map(reader, snapshot, layer).is_err() {
+                let all = layer.segments.len();
+                faults.extend((0..all).filter_map(|position| self.add_segment(reader, snapshot, layer, position).err()));
+            }
+        }
+        faults
+    }
+
+    /// One segment of a page map, unless it was read, or found unusable, before.
+    fn add_segment(
+        &mut self,
+        reader: &ChunkReader,
+        snapshot: ObjectHash,
+        layer: &Layer,
+        position: usize,
+    ) -> Result<(), Fault> {
+        let chunk = layer.segments[position];
+        if !self.maps.insert(chunk) {
+            return Ok(());
+        }
+        let bytes = reader.read(chunk, &|| format!("snapshot {snapshot}, segment {position} of the page map"))?;
+        let segment = LayerSegment::parse(&bytes, position, PageCount(layer.page_count));
+        let segment = segment.map_err(|source| Fault::Layer { snapshot, position, chunk, source })?;
+        self.mark_runs(&segment, snapshot);
+        Ok(())
+    }
+
+    fn mark_runs(&mut self, segment: &LayerSegment, snapshot: ObjectHash) {
+        for run in &segment.runs {
+            if let RunContent::Chunk { chunk, .. } = run.content {
+                self.mark(chunk.id, snapshot);
+            }
+        }
+    }
+
     fn add_map(&mut self, reader: &ChunkReader, snapshot: ObjectHash, layer: &Layer) -> Result<(), Fault> {
         let (positions, chunks): (Vec<usize>, Vec<ChunkId>) =
             layer.segments.iter().copied().enumerate().filter(|(_, chunk)| !self.maps.contains(chunk)).unzip();
@@ -61,11 +101,8 @@ impl Reachable {
         read_ahead(reader, &chunks, &needed_by, |at, bytes| {
             let (position, chunk) = (positions[at], chunks[at]);
             let segment = LayerSegment::parse(&bytes, position, PageCount(layer.page_count));
-            for run in segment.map_err(|source| Fault::Layer { snapshot, position, chunk, source })?.runs {
-                if let RunContent::Chunk { chunk, .. } = run.content {
-                    self.mark(chunk.id, snapshot);
-                }
-            }
+            let segment = segment.map_err(|source| Fault::Layer { snapshot, position, chunk, source })?;
+            self.mark_runs(&segment, snapshot);
             self.maps.insert(chunk);
             Ok(())
         })

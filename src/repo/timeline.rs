@@ -427,6 +427,11 @@ impl Timeline {
         self.standings.gone()
     }
 
+    /// Place and hash of the last object, whether or not it can be used; `None` if it cannot be read, or there is none.
+    pub fn end(&self) -> Option<(u64, ObjectHash)> {
+        self.head.map(|head| (head.sequence, head.hash))
+    }
+
     /// The watcher that began last, if it has not ended.
     pub fn open_watch(&self) -> Option<&Watch> {
         self.entries.iter().rev().find_map(|recorded| match &recorded.entry.event {

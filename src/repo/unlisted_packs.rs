@@ -28,8 +28,8 @@ const TAIL_BYTES: u64 = 64 << 10;
 /// How often the wish to stop is looked at while a destination takes its time.
 const PATIENCE: Duration = Duration::from_millis(50);
 
-/// What was found, or what is wrong with it.
-type Footer = Result<(ListedPack, Vec<PackedChunk>), Fault>;
+/// What was found in a pack, or what is wrong with it.
+pub type Footer = Result<(ListedPack, Vec<PackedChunk>), Fault>;
 
 /// Lets `writer` use, and list, all packs that its index does not list. A second call for the same writer does nothing: what is unlisted then is its own.
 pub fn adopt(
@@ -64,7 +64,7 @@ pub fn adopt(
 }
 
 /// Reads the footers of these packs, several at once, and hands each to `take`, in no particular order.
-fn for_each_footer(
+pub fn for_each_footer(
     repository: &Repository,
     packs: Vec<ListedPack>,
     monitor: &dyn Monitor,

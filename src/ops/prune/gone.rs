@@ -49,7 +49,7 @@ pub fn runs(timeline: &Timeline, now: UnixMicros) -> Vec<Run> {
 }
 
 /// Runs and single entries as runs that do not touch.
-fn merge(runs: &[Run], entries: &BTreeMap<u64, ObjectHash>) -> Vec<Run> {
+pub fn merge(runs: &[Run], entries: &BTreeMap<u64, ObjectHash>) -> Vec<Run> {
     let single = |(&sequence, &id): (&u64, &ObjectHash)| Run { first: sequence, last: sequence, last_id: id };
     let mut all: Vec<Run> = runs.iter().copied().chain(entries.iter().map(single)).collect();
     all.sort_unstable_by_key(|run| run.first);

@@ -9,9 +9,9 @@
 //! * A kill at any moment leaves a repository in which everything is restorable; the next run goes on.
 
 mod execute;
-mod gone;
+pub(super) mod gone;
 mod look;
-mod segments;
+pub(super) mod segments;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -29,8 +29,16 @@ use crate::store::{Listed, Store, StoreError};
 use comparison::{Comparison, Form, Looked};
 
 /// The order in which objects are copied.
-const FOLDERS: [Folder; 6] =
-    [Folder::Keys, Folder::Packs, Folder::Index, Folder::Timelines, Folder::Journals, Folder::Verifications];
+const FOLDERS: [Folder; 7] = [
+    Folder::Keys,
+    // Whoever sees an index segment has seen which packs are not to be relied upon.
+    Folder::Tombstones,
+    Folder::Packs,
+    Folder::Index,
+    Folder::Timelines,
+    Folder::Journals,
+    Folder::Verifications,
+];
 
 /// Objects that are read and written at a time: each takes its bytes in memory.
 const CONCURRENCY: usize = 4;
@@ -314,6 +322,11 @@ impl Plan {
             && self.destinations.iter().all(|destination| destination.error.is_none())
     }
 
+    /// Whether nothing would be copied, replaced or taken away.
+    pub fn has_nothing_to_do(&self) -> bool {
+        self.steps.is_empty() && self.config.is_none() && self.removals.is_empty()
+    }
+
     /// Bytes that are to be written.
     pub fn bytes(&self) -> u64 {
         self.steps.iter().map(|step| step.bytes * (step.to.len() + step.replace.len()) as u64).sum()
@@ -443,6 +456,18 @@ fn read_good(stores: &[Arc<dyn Store>], step: &Step) -> Result<Option<Vec<u8>>, 
         }
     }
     error.map_or(Ok(None), Err)
+}
+
+/// Puts good bytes, which the caller vouches for, in the place of a wrong copy.
+pub fn replace(
+    stores: &[Arc<dyn Store>],
+    at: usize,
+    name: &ObjectName,
+    good: &[u8],
+    keep: &KeepReplaced<'_>,
+) -> Result<(), String> {
+    take_away(&*stores[at], at, name, keep)?;
+    stores[at].create(name, good).map(|_| ()).map_err(|error| with_causes(&error))
 }
 
 /// Deletes a copy after the caller was given it.
