@@ -14,6 +14,7 @@ use crate::ops::forget::ForgetError;
 use crate::ops::points::FindError;
 use crate::ops::prune::PruneError;
 use crate::ops::query::QueryError;
+use crate::ops::repair::RepairError;
 use crate::ops::restore::RestoreError;
 use crate::ops::snapshot::SnapshotError;
 use crate::ops::snapshots::SelectError;
@@ -168,7 +169,7 @@ fn fault_hint(fault: &Fault) -> Option<String> {
              ($XDG_STATE_HOME/continuum) to accept it as it is now"
                 .into(),
         ),
-        _ => Some("`continuum check --read-data` lists all damage; other snapshots may be intact".into()),
+        _ => Some("`continuum check --read-data` lists all damage, `continuum repair` mends what can be mended; other snapshots may be intact".into()),
     }
 }
 
@@ -208,6 +209,19 @@ impl From<PruneError> for CliError {
             PruneError::Behind { .. } => (FAILED, "`continuum sync` brings every destination up to date"),
         };
         Self { error: error.into(), code, hint: Some(hint.into()) }
+    }
+}
+
+impl From<RepairError> for CliError {
+    fn from(error: RepairError) -> Self {
+        let hint = match error {
+            RepairError::Repository(error) => return error.into(),
+            RepairError::DoesNotAnswer { .. } => {
+                "repair when every destination answers; one that is gone for good is left out: name only the others with -r"
+            }
+            RepairError::Unreachable(_) => "repair when the repository can be read whole",
+        };
+        Self { error: error.into(), code: FAILED, hint: Some(hint.to_owned()) }
     }
 }
 

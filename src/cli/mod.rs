@@ -22,6 +22,7 @@ mod password;
 mod progress;
 mod prune;
 mod query;
+mod repair;
 mod restore;
 mod rows;
 mod selection;
@@ -172,6 +173,8 @@ enum Command {
     Verify(verify::VerifyArguments),
     /// Look for damage, loss and manipulation
     Check(check::CheckArguments),
+    /// Mend what is damaged, as far as anything good is left of it, and say exactly what is lost
+    Repair(repair::RepairArguments),
     /// Give back the space of what no snapshot needs
     Prune(prune::PruneArguments),
     /// Count what the repository holds
@@ -269,6 +272,7 @@ fn dispatch(session: &Session, command: Command, listed: &[ListedDatabase]) -> R
         Command::Hold(arguments) => hold::run(session, &arguments),
         Command::Verify(arguments) => verify::run(session, &arguments),
         Command::Check(arguments) => check::run(session, &arguments),
+        Command::Repair(arguments) => repair::run(session, &arguments),
         Command::Prune(arguments) => prune::run(session, &arguments),
         Command::Stats => stats::run(session),
         Command::Sync(arguments) => sync::run(session, &arguments),

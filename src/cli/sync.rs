@@ -172,7 +172,8 @@ fn several(session: &Session) -> Result<Vec<Place>, CliError> {
     Ok(places)
 }
 
-fn conflict_folder() -> Option<PathBuf> {
+/// Where copies are kept that were replaced.
+pub fn conflict_folder() -> Option<PathBuf> {
     xdg_folder("XDG_STATE_HOME", ".local/state").map(|folder| folder.join("replaced"))
 }
 
@@ -188,7 +189,7 @@ fn forget_heads(session: &Session, replaced: &[(ObjectName, ObjectHash)]) {
 }
 
 /// Nothing is deleted for good that might have been right.
-fn keep_replaced(folder: Option<&PathBuf>, at: usize, name: &ObjectName, bytes: &[u8]) -> io::Result<()> {
+pub fn keep_replaced(folder: Option<&PathBuf>, at: usize, name: &ObjectName, bytes: &[u8]) -> io::Result<()> {
     // What shows its damage was not right.
     if shows_damage(name, bytes) {
         return Ok(());
@@ -200,7 +201,8 @@ fn keep_replaced(folder: Option<&PathBuf>, at: usize, name: &ObjectName, bytes: 
     fs::write(path, bytes)
 }
 
-fn plan_document(plan: &Plan) -> Value {
+/// How destinations differ.
+pub fn plan_document(plan: &Plan) -> Value {
     let destinations = plan.destinations.iter().enumerate().map(|(at, destination)| {
         let wrong = plan.wrong.iter().filter(|(place, _)| *place == at).map(|(_, name)| name.to_string());
         json!({
