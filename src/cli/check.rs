@@ -221,7 +221,8 @@ mod tests {
     #[test]
     fn ages_are_rounded_up() {
         let second = 1_000_000;
-        let cases = [(0, "1 second"), (90, "90 seconds"), (130, "3 minutes"), (8000, "3 hours"), (86_400 * 9, "9 days")];
+        let cases =
+            [(0, "1 second"), (90, "90 seconds"), (130, "3 minutes"), (8000, "3 hours"), (86_400 * 9, "9 days")];
         for (seconds, expected) in cases {
             assert_eq!(age(seconds * second), expected);
         }

@@ -64,9 +64,10 @@ fn named_path(text: &str) -> Result<(String, PathBuf), String> {
 pub fn run(session: &Session, arguments: &RepairArguments) -> Result<u8, CliError> {
     let repository = session.open_uncached()?;
     let monitor = session.monitor();
-    let captured = arguments.source.iter().map(|(name, path)| {
-        Ok((name.clone(), Captured::new(Capture::open(path, CaptureOptions::default())?)))
-    });
+    let captured = arguments
+        .source
+        .iter()
+        .map(|(name, path)| Ok((name.clone(), Captured::new(Capture::open(path, CaptureOptions::default())?))));
     let captured: Vec<(String, Captured)> = captured.collect::<Result<_, CliError>>()?;
     let sources: Vec<Source<'_>> = captured
         .iter()
@@ -81,7 +82,8 @@ pub fn run(session: &Session, arguments: &RepairArguments) -> Result<u8, CliErro
         None
     } else {
         let may_ask = !session.json() && std::io::stdin().is_terminal();
-        if !arguments.yes && !(may_ask && confirm()?) {
+        let is_wanted = arguments.yes || (may_ask && confirm()?);
+        if !is_wanted {
             return Err(unconfirmed(may_ask));
         }
         warn(&plan, &monitor);
@@ -126,7 +128,8 @@ fn unconfirmed(was_asked: bool) -> CliError {
 
 fn warn(plan: &RepairPlan, monitor: &dyn Monitor) {
     if !plan.tombstones.is_empty() {
-        let text = "a tombstone that cannot be read is replaced: no prune that began before may still run, on any machine";
+        let text =
+            "a tombstone that cannot be read is replaced: no prune that began before may still run, on any machine";
         monitor.event(Event::Notice(text.to_owned()));
     }
 }
@@ -180,7 +183,10 @@ fn describe_destinations(plan: &RepairPlan) -> String {
     }
     for conflict in plan.conflicts(destinations) {
         let locations = conflict.locations.join(" and ");
-        text += &format!("CONFLICT: {}: different on {locations}; `continuum sync --prefer PLACE` decides\n", conflict.name);
+        text += &format!(
+            "CONFLICT: {}: different on {locations}; `continuum sync --prefer PLACE` decides\n",
+            conflict.name
+        );
     }
     text
 }

@@ -191,8 +191,7 @@ impl Session {
             self.monitor.event(Event::Notice(text));
         }
         let environment = fitting_environment(&*store);
-        let cache =
-            xdg_folder("XDG_CACHE_HOME", ".cache").filter(|_| use_cache && store.concurrency() > 0);
+        let cache = xdg_folder("XDG_CACHE_HOME", ".cache").filter(|_| use_cache && store.concurrency() > 0);
         if let Some(cache) = cache {
             store = Arc::new(Cache::new(store, cache.join(id.to_string())));
         }

@@ -61,7 +61,8 @@ impl Reachable {
             layer.segments.iter().for_each(|&chunk| self.mark(chunk, snapshot));
             if layer.kind == LayerKind::Image && self.add_map(reader, snapshot, layer).is_err() {
                 let all = layer.segments.len();
-                faults.extend((0..all).filter_map(|position| self.add_segment(reader, snapshot, layer, position).err()));
+                faults
+                    .extend((0..all).filter_map(|position| self.add_segment(reader, snapshot, layer, position).err()));
             }
         }
         faults

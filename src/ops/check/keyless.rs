@@ -21,7 +21,8 @@ use super::data::is_over;
 use super::rotation::{Coverage, ReadData, Rotation};
 
 /// What only somebody with a key can check.
-pub const UNSEEN: &str = "whether an object is missing, which packs are needed, what timelines say and whether they were rolled back";
+pub const UNSEEN: &str =
+    "whether an object is missing, which packs are needed, what timelines say and whether they were rolled back";
 
 /// Objects that are read at a time: each takes its bytes in memory.
 const MOST_AT_ONCE: usize = 4;

@@ -22,8 +22,8 @@ use crate::monitor::Monitor;
 use crate::repo::tombstones::Tombstones;
 use crate::repo::{Fault, Repository, RepositoryError};
 
-pub use rotation::{Coverage, ReadData};
 use rotation::Rotation;
+pub use rotation::{Coverage, ReadData};
 use structure::Structure;
 
 /// How much to check.
@@ -92,24 +92,31 @@ pub fn check(
     let looked_into: Vec<(ObjectHash, u64)> = looked_into.map(|(&pack, &bytes)| (pack, bytes)).collect();
     report.faults = std::mem::take(&mut structure.faults);
     let is_time_up = || data::is_over(begun, timer.elapsed(), options.max_duration);
-    read(repository, &structure, &looked_into, options, &is_time_up, monitor, &mut report)?;
+    let reading = Reading { repository, structure: &structure, packs: &looked_into, is_time_up: &is_time_up, monitor };
+    reading.run(options, &mut report)?;
     Ok(report)
 }
 
-/// Reads footers and packs as the options say.
-fn read(
-    repository: &Repository,
-    structure: &Structure,
-    packs: &[(ObjectHash, u64)],
-    options: &CheckOptions,
-    is_time_up: &data::IsTimeUp<'_>,
-    monitor: &dyn Monitor,
-    report: &mut CheckReport,
-) -> Result<(), RepositoryError> {
-    let environment = repository.environment();
-    let mut rotation = Rotation::load(environment.state.as_ref(), repository.config().repository);
-    let chosen = rotation.choose(packs, options.read_data);
-    if options.footers || !chosen.is_empty() {
+/// What footers and packs are read with.
+struct Reading<'a> {
+    repository: &'a Repository,
+    structure: &'a Structure,
+    packs: &'a [(ObjectHash, u64)],
+    is_time_up: &'a data::IsTimeUp<'a>,
+    monitor: &'a dyn Monitor,
+}
+
+impl Reading<'_> {
+    /// Reads as the options say.
+    fn run(&self, options: &CheckOptions, report: &mut CheckReport) -> Result<(), RepositoryError> {
+        let Self { repository, structure, packs, monitor, .. } = *self;
+        let environment = repository.environment();
+        let mut rotation = Rotation::load(environment.state.as_ref(), repository.config().repository);
+        let chosen = rotation.choose(packs, options.read_data);
+        report.coverage = rotation.coverage(packs);
+        if !options.footers && chosen.is_empty() {
+            return Ok(());
+        }
         let by_pack = structure.by_pack();
         let listed = |name: &ObjectHash| ListedPack { name: *name, length: structure.packs[name] };
         if options.footers {
@@ -117,7 +124,7 @@ fn read(
             report.faults.extend(data::read_footers(repository, all, &by_pack, monitor)?);
         }
         let to_read: Vec<ListedPack> = chosen.iter().map(listed).collect();
-        let read = data::read_packs(repository, &to_read, &by_pack, is_time_up, monitor, |pack, faults| {
+        let read = data::read_packs(repository, &to_read, &by_pack, self.is_time_up, monitor, |pack, faults| {
             // What could not be reached was not read.
             if faults.iter().all(Fault::is_damage) {
                 rotation.note(pack.name, environment.clock.now(), !faults.is_empty());
@@ -132,9 +139,6 @@ fn read(
             rotation.save(packs);
         }
         read
-    } else {
-        report.coverage = rotation.coverage(packs);
-        Ok(())
     }
 }
 

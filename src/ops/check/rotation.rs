@@ -60,8 +60,10 @@ impl<'a> Rotation<'a> {
             ReadData::Bytes(bytes) => bytes,
             ReadData::All => u64::MAX,
         };
-        let mut order: Vec<(Option<UnixMicros>, ObjectHash, u64)> =
-            packs.iter().map(|&(pack, bytes)| (self.packs.get(&pack).map(|checked| checked.read), pack, bytes)).collect();
+        let mut order: Vec<(Option<UnixMicros>, ObjectHash, u64)> = packs
+            .iter()
+            .map(|&(pack, bytes)| (self.packs.get(&pack).map(|checked| checked.read), pack, bytes))
+            .collect();
         order.sort_unstable();
         let mut chosen_bytes = 0u64;
         let within = order.into_iter().take_while(|(_, _, bytes)| {
@@ -86,11 +88,7 @@ impl<'a> Rotation<'a> {
     pub fn coverage(&self, packs: &[(ObjectHash, u64)]) -> Coverage {
         let read: Vec<UnixMicros> =
             packs.iter().filter_map(|(pack, _)| self.packs.get(pack)).map(|checked| checked.read).collect();
-        Coverage {
-            pack_count: packs.len(),
-            never_count: packs.len() - read.len(),
-            oldest: read.into_iter().min(),
-        }
+        Coverage { pack_count: packs.len(), never_count: packs.len() - read.len(), oldest: read.into_iter().min() }
     }
 
     /// Keeps what is known of these packs, which are all that are there. Best effort.

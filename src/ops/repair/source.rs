@@ -75,9 +75,7 @@ impl LivePages for Captured {
     fn read_page(&self, page: PageNo, buffer: &mut [u8]) -> Result<(), String> {
         let mut capture = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let read = match capture.pages().read(page, buffer) {
-            Err(SourceError::WalRestarted(_)) => {
-                capture.map_wal().and_then(|()| capture.pages().read(page, buffer))
-            }
+            Err(SourceError::WalRestarted(_)) => capture.map_wal().and_then(|()| capture.pages().read(page, buffer)),
             read => read,
         };
         read.map_err(|error| with_causes(&error))
