@@ -118,26 +118,38 @@ fn what_one_flipped_bit_costs_is_one_chunk() {
 #[test]
 fn a_live_source_gives_back_what_it_still_has() {
     let world = World::new();
-    let name = world.image_pack();
-    let store = world.damaged(|objects| spoil(objects, &name, "middle"));
     // Other pages changed since.
     world.execute("a", "CREATE TABLE later (x); INSERT INTO later VALUES (randomblob(2000));");
-    let repository = world.open(store, false);
-    let planned = plan(&repository, KEEP);
-    let captured =
-        ["a", "b"].map(|name| Captured::new(Capture::open(&world.database(name), CaptureOptions::default()).unwrap()));
+    let open = |name: &str| Captured::new(Capture::open(&world.database(name), CaptureOptions::default()).unwrap());
+    let captured = [open("a"), open("b")];
     let source = |at: usize, name: &str| Source { database: name.into(), pages: &captured[at] };
-    let sources = [source(0, "a"), source(1, "b")];
-    let with_source = plan_repair(&repository, KEEP, &sources, &Silent).unwrap();
-    assert_eq!((with_source.from_source_count(), with_source.lost_count), (planned.lost_count, 0), "{with_source:?}");
-    assert!(!planned.affected.is_empty() && with_source.affected.is_empty() && with_source.mends_all());
-    let wrong = [source(0, "b"), source(1, "a")];
-    assert_eq!(plan_repair(&repository, KEEP, &wrong, &Silent).unwrap().from_source_count(), 0);
-    assert_eq!(mend(&repository, &with_source, &sources).from_source_count, planned.lost_count);
-    assert_eq!(world.restorable(&repository, "source").1.len(), world.roots.len());
-    assert!(world.check(&repository).faults.is_empty());
-    prune_all(&repository);
-    assert_eq!(world.restorable(&repository, "source, pruned").1.len(), world.roots.len());
+    let (sources, wrong) = ([source(0, "a"), source(1, "b")], [source(0, "b"), source(1, "a")]);
+    let (mut mended, mut lost) = (0, 0);
+    let packs = world.objects.keys().filter(|name| name.starts_with("packs/"));
+    for (name, at) in packs.flat_map(|name| (1..16).map(move |at| (name, at))) {
+        let flip = |objects: &mut world::Objects| {
+            let object = objects.get_mut(name).unwrap();
+            let at = object.len() * at / 16;
+            object[at] ^= 1;
+        };
+        let repository = world.open(world.damaged(flip), false);
+        let planned = plan(&repository, KEEP);
+        let with_source = plan_repair(&repository, KEEP, &sources, &Silent).unwrap();
+        let (found, left) = (with_source.from_source_count(), with_source.lost_count);
+        assert_eq!((found + left, with_source.affected.is_empty()), (planned.lost_count, left == 0), "{name}");
+        assert_eq!(plan_repair(&repository, KEEP, &wrong, &Silent).unwrap().from_source_count(), 0, "{name}");
+        assert_eq!(mend(&repository, &with_source, &sources).from_source_count, found, "{name}");
+        let (listed, restored) = world.restorable(&repository, name);
+        let affected = affected(&with_source);
+        assert_eq!(listed.difference(&affected).copied().collect::<BTreeSet<_>>(), restored, "{name}");
+        (mended, lost) = (mended + found, lost + left);
+        // What the database has still, and what was overwritten since.
+        if found > 0 {
+            assert!(world.check(&repository).faults.len() <= left, "{name}");
+        }
+    }
+    println!("{mended} chunks taken from the sources, {lost} lost");
+    assert!(mended > 5 && lost > 5, "{mended} {lost}");
 }
 
 #[test]

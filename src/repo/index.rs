@@ -7,6 +7,7 @@
 //! [loaded for that](Index::load_reliable), after the tombstones, says so ([`Index::reliable`]).
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::sync::Arc;
 
 use crate::base::id::{ChunkId, ObjectHash};
@@ -33,7 +34,7 @@ pub struct Place {
 }
 
 /// See the module documentation. A clone is the same index, not a copy of it.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Index {
     packs: Arc<Vec<ListedPack>>,
     /// Sorted by chunk id.
@@ -42,6 +43,14 @@ pub struct Index {
     is_partial: bool,
     /// Those that were read before the rest.
     tombstones: Option<Arc<Tombstones>>,
+}
+
+impl fmt::Debug for Index {
+    /// Without the entries: there may be millions.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (packs, entries) = (self.packs.len(), self.entries.len());
+        f.debug_struct("Index").field("packs", &packs).field("entries", &entries).finish_non_exhaustive()
+    }
 }
 
 #[derive(Clone, Copy, Debug)]

@@ -320,8 +320,14 @@ impl RepairPlan {
             || self.verifications.contains(name)
             || (name.is_pack() && name.hash().is_some_and(is_given_up))
             || name.timeline().is_some_and(|(database, sequence)| {
-                let is_loss = fault.is_unusable() || matches!(fault, Fault::MissingEntry { .. });
-                is_loss && self.log.iter().any(|change| change.closes(database, sequence))
+                let lost = match fault {
+                    // It continues what was there before the entry was damaged.
+                    Fault::BrokenChain { .. } => sequence - 1,
+                    Fault::MissingEntry { .. } => sequence,
+                    _ if fault.is_unusable() => sequence,
+                    _ => return false,
+                };
+                self.log.iter().any(|change| change.closes(database, lost))
             })
     }
 }
