@@ -68,7 +68,7 @@ pub fn run(session: &Session, arguments: &RepairArguments) -> Result<u8, CliErro
         .source
         .iter()
         .map(|(name, path)| Ok((name.clone(), Captured::new(Capture::open(path, CaptureOptions::default())?))));
-    let captured: Vec<(String, Captured)> = captured.collect::<Result<_, CliError>>()?;
+    let captured: Vec<(String, Captured<Capture>)> = captured.collect::<Result<_, CliError>>()?;
     let sources: Vec<Source<'_>> = captured
         .iter()
         .map(|(database, pages)| Source { database: database.clone(), pages: pages as &dyn LivePages })

@@ -14,7 +14,7 @@ use crate::chunk::MAX_CHUNK_BYTES;
 use crate::format::layer::{LayerSegment, RunContent};
 use crate::ops::check::structure::Structure;
 use crate::repo::{Repository, RepositoryError};
-use crate::source::{Capture, SourceError};
+use crate::source::{Pinned, SourceError};
 
 /// A live database that a timeline is of.
 pub struct Source<'a> {
@@ -54,18 +54,18 @@ where
 }
 
 /// A captured database. Should its WAL be restarted, which can happen once, the pages are those of a newer state: whoever reads proves what they are.
-pub struct Captured(Mutex<Capture>);
+pub struct Captured<C>(Mutex<C>);
 
-impl Captured {
+impl<C: Pinned> Captured<C> {
     /// Reads from a capture.
-    pub fn new(capture: Capture) -> Self {
+    pub fn new(capture: C) -> Self {
         Self(Mutex::new(capture))
     }
 }
 
-impl LivePages for Captured {
+impl<C: Pinned> LivePages for Captured<C> {
     fn page_size(&self) -> PageSize {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).page_size()
+        PageReader::page_size(self.0.lock().unwrap_or_else(PoisonError::into_inner).pages())
     }
 
     fn page_count(&self) -> PageCount {
