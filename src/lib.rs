@@ -28,7 +28,7 @@
 //! | [`source`] | capture of a live database |
 //! | [`vfs`] | SQLite reading any pages, read-only |
 //! | [`repo`] | opening, packing, index, timelines, reading images |
-//! | [`ops`] | snapshot, restore, of tables too; query, diff, history, when, verify; log, compact, copy, sync, forget, check, stats |
+//! | [`ops`] | snapshot, restore, of tables too; query, diff, history, when, verify; log, compact, copy, sync, forget, prune, check, repair, stats |
 //! | [`daemon`] | `watch`: every commit, as it happens |
 //! | [`serve`] | what other programs use while it runs: `mount` |
 //! | [`cli`] | commands, output, exit codes, hints |

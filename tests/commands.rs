@@ -144,9 +144,15 @@ fn json_is_as_documented() {
         "snapshots",
         "packs",
         "chunks",
+        "read_packs",
         "read_bytes",
+        "cut_short",
+        "never_read_packs",
+        "oldest_read",
         "unlisted_packs",
         "unlisted_pack_bytes",
+        "given_up_packs",
+        "given_up_pack_bytes",
     ];
     expect_document(&run(&["check", "--read-data"]), "continuum.check/1", &members);
     let members = [

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use continuum::base::clock::{Clock, SystemTimer, UnixMicros};
+use continuum::base::clock::{Clock, JumpingTimer, SystemTimer, UnixMicros};
 use continuum::base::entropy::OsEntropy;
 use continuum::base::id::ObjectHash;
 use continuum::chunk::codec::Compression;
@@ -194,7 +194,7 @@ impl World {
     #[track_caller]
     fn expect(&self, expected: &[&SnapshotSummary]) {
         let repository = self.open("reader");
-        let report = check(&repository, CheckOptions { read_data: true }, &Silent).unwrap();
+        let report = check(&repository, &CheckOptions::all_data(), &JumpingTimer::default(), &Silent).unwrap();
         assert!(report.faults.is_empty(), "{:?}", report.faults);
         let (there, faults) = snapshots(&repository, None).unwrap();
         assert!(faults.is_empty(), "{faults:?}");

@@ -142,9 +142,13 @@ fn describe(plan: &RepairPlan) -> String {
         }
     };
     say(plan.segments.len(), "index segment", "cannot be used: deleted, once its packs are listed anew");
-    say(plan.relisted_count(), "pack", "that no index segment lists: listed anew");
+    say(plan.relisted_count(), "pack", "in no index segment: listed anew");
     say(plan.given_up.len(), "pack", "damaged or missing: given up");
-    say(plan.carried_count(), "good chunk", "of these that is needed: carried over to new packs");
+    say(
+        plan.carried_count(),
+        "good chunk",
+        "that snapshots need, in packs that are given up: carried over to new ones",
+    );
     say(plan.from_source_count(), "lost chunk", "found in the live source: stored anew");
     say(plan.not_in_source_count, "lost chunk", "of deltas or page maps, which no source can give");
     say(plan.lost_count, "chunk", "lost for good");

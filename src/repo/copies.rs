@@ -30,6 +30,11 @@ impl DamagedCopies {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
     }
 
+    /// They were mended.
+    pub fn clear(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     pub(super) fn add(&self, location: String, name: &ObjectName) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert((location, name.clone()));
     }

@@ -119,19 +119,25 @@ fn journal_gap(journals: &Journals, timeline: &Timeline) -> Option<Fault> {
     journals.steps_behind(id, manifest).1
 }
 
+/// What is in no index segment is said once, for all that needs it.
+fn is_not_lost(fault: &Fault) -> bool {
+    !matches!(fault, Fault::MissingChunk { .. })
+}
+
 impl Structure {
     /// Every page map and delta parses; notes what they need.
     fn look_at_snapshots(&mut self, monitor: &dyn Monitor) -> Result<(), RepositoryError> {
         let mut deltas_read = HashSet::new();
         for kept in self.timelines.iter().flat_map(Timeline::kept) {
             monitor.check_cancelled()?;
-            self.faults.extend(self.reachable.add_all(&self.reader, kept.id, &kept.manifest.layers));
+            let found = self.reachable.add_all(&self.reader, kept.id, &kept.manifest.layers);
+            self.faults.extend(found.into_iter().filter(is_not_lost));
             let deltas = kept.manifest.layers.get(1..).unwrap_or_default();
             for (position, &chunk) in deltas.iter().flat_map(|layer| layer.segments.iter().enumerate()) {
                 // Layers are shared: each segment is read once.
                 if deltas_read.insert(chunk) {
                     let parts = delta_parts(&self.reader, kept.id, kept.manifest.page_size(), position, chunk);
-                    self.faults.extend(parts.err());
+                    self.faults.extend(parts.err().filter(is_not_lost));
                 }
             }
         }

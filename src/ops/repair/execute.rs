@@ -100,6 +100,9 @@ fn make_destinations_whole(
     let done = sync::execute(&stores, anew.as_ref().unwrap_or(destinations), keep, monitor)?;
     summary.copied_count += done.copied;
     summary.errors.extend(done.errors);
+    if summary.errors.is_empty() {
+        repository.damaged_copies().clear();
+    }
     Ok(())
 }
 
