@@ -10,17 +10,14 @@ use std::ops::Range;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Once, OnceLock};
-use std::time::Duration;
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 use crate::base::clock::UnixMicros;
 use crate::format::name::{Folder, ObjectName};
 
+use super::leftovers::remove_stale;
 use super::{Creation, Listed, Store, StoreError, too_long};
-
-/// Temporary files older than this belong to nobody: no write takes as long.
-const STALE: Duration = Duration::from_secs(24 * 3600);
 
 /// See the module documentation.
 pub struct LocalStore {
@@ -76,7 +73,11 @@ impl LocalStore {
         }
         let temporary_folder = self.root.join("tmp");
         create_folder(&temporary_folder)?;
-        self.cleaned.call_once(|| remove_stale(&temporary_folder));
+        self.cleaned.call_once(|| {
+            if let Ok(new) = tempfile::tempfile_in(&temporary_folder) {
+                remove_stale(&temporary_folder, &new, |_| true);
+            }
+        });
         let folder = path.parent().unwrap_or(&self.root);
         create_folder(folder)?;
         let mut temporary = tempfile::NamedTempFile::new_in(&temporary_folder)?;
@@ -220,21 +221,9 @@ fn read_file(path: &Path, limit_bytes: u64) -> io::Result<Vec<u8>> {
     Ok(content)
 }
 
-/// Best effort: what cannot be removed today is removed another day.
-fn remove_stale(folder: &Path) {
-    let now = tempfile::tempfile_in(folder).and_then(|file| file.metadata()).and_then(|metadata| metadata.modified());
-    let (Ok(now), Ok(entries)) = (now, fs::read_dir(folder)) else { return };
-    for entry in entries.flatten() {
-        let modified = entry.metadata().and_then(|metadata| metadata.modified());
-        let age = modified.ok().and_then(|modified| now.duration_since(modified).ok());
-        if age.is_some_and(|age| age > STALE) {
-            let _ = fs::remove_file(entry.path());
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::leftovers::STALE;
     use super::*;
     use crate::base::id::{DatabaseId, ObjectHash, SlotId};
 

@@ -11,6 +11,7 @@
 pub mod around;
 pub mod connect;
 pub mod lane;
+pub mod leftovers;
 pub mod local;
 pub mod opendal;
 pub mod page_map;

@@ -1,10 +1,16 @@
 //! Small files of this machine's own: what a client remembers between runs, outside any repository.
 //!
-//! State is a memory, not a truth: losing it costs work or a warning, never data. Each file is replaced atomically.
+//! State is a memory, not a truth: losing it costs work or a warning, never data. Each file is replaced atomically; a temporary file that a kill has left in its folder, this module's
+//! or a page map's, is removed by the first write that finds it a day old.
 
 use std::fs;
 use std::io::{self, Write};
 use std::path::PathBuf;
+
+use super::leftovers::remove_stale;
+
+/// How names of temporary files begin, by the crate that makes them.
+const TEMPORARY: &str = ".tmp";
 
 /// A folder of state.
 #[derive(Clone, Debug)]
@@ -51,7 +57,34 @@ impl LocalState {
         let mut temporary = tempfile::NamedTempFile::new_in(folder)?;
         temporary.write_all(content)?;
         temporary.as_file().sync_data()?;
+        remove_stale(folder, temporary.as_file(), |name| name.starts_with(TEMPORARY));
         temporary.persist(path).map_err(|error| error.error)?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+
+    use super::super::leftovers::STALE;
+    use super::*;
+
+    #[test]
+    fn what_a_kill_has_left_is_removed_when_it_is_old() {
+        let folder = tempfile::tempdir().expect("BUG: a folder");
+        let state = LocalState::new(folder.path().to_owned());
+        state.write("a/kept", b"1").expect("BUG: it can be written");
+        for name in ["a/.tmpOld", "a/.tmpNew", "a/old"] {
+            let file = File::create(folder.path().join(name)).expect("BUG: a file");
+            let modified = file.metadata().and_then(|metadata| metadata.modified()).expect("BUG: a time");
+            let old = if name == "a/.tmpNew" { modified } else { modified - STALE * 2 };
+            file.set_modified(old).expect("BUG: a time");
+        }
+        state.write("a/kept", b"2").expect("BUG: it can be written");
+        let mut names = state.names("a");
+        names.sort();
+        assert_eq!(names, [".tmpNew", "kept", "old"]);
+        assert_eq!(state.read("a/kept").expect("BUG: it can be read"), Some(b"2".to_vec()));
     }
 }
