@@ -157,6 +157,11 @@ fn is_on_command_line(matches: &ArgMatches, option: &Arg) -> bool {
     matches.value_source(option.get_id().as_str()) == Some(ValueSource::CommandLine)
 }
 
+/// Says what is wrong with the text of a file that lies in `folder`, if anything.
+pub fn check(text: &str, folder: &Path, command: &Command) -> Result<(), String> {
+    document::parse(text, folder, command).map(|_| ()).map_err(|error| error.message)
+}
+
 /// Reads the file of that name, or else the first that is found on the search path. None is like an empty one.
 pub fn load(named: Option<&Path>, command: &Command) -> Result<Configuration, CliError> {
     let (path, file) = match named {

@@ -43,7 +43,7 @@ mod watch;
 mod when;
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueHint};
@@ -231,6 +231,11 @@ fn parse(arguments: &[OsString]) -> Result<(Cli, Vec<ListedDatabase>), u8> {
     let parsed = configuration.matches(&command, arguments).and_then(|matches| Cli::from_arg_matches(&matches));
     let cli = parsed.map_err(|error| usage(&error, json || configuration.has_flag("json")))?;
     Ok((cli, configuration.databases))
+}
+
+/// Says what is wrong with the text of a configuration file that lies in `folder`, if anything; commands read it so.
+pub fn check_configuration(text: &str, folder: &Path) -> Result<(), String> {
+    config::check(text, folder, &Cli::command())
 }
 
 /// Prints why the arguments are not carried out, and returns the exit code. Help and version are no errors.

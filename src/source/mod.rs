@@ -21,7 +21,7 @@ mod changes;
 mod error;
 mod follow;
 mod pinned;
-mod wal_map;
+pub mod wal_map;
 
 pub use capture::{Capture, CaptureOptions, PinnedPages, looks_unchanged};
 pub use changes::{Changes, Tier};

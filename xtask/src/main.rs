@@ -7,6 +7,9 @@
 //! | `test` | the suites again, with their repositories on real servers | [`test`] |
 //! | `services` | starts and stops those servers | [`services`] |
 //! | `simulate` | runs the project's code in a simulated world that fails in every way | [`simulate`] |
+//! | `crash` | the program killed, and given errors, at each of its write-like system calls | [`crash`] |
+//! | `fuzz` | every decoder on bytes that a fuzzer makes up | [`fuzz`] |
+//! | `mutants` | whether the tests notice when code is wrong that data depend on | [`mutants`] |
 //! | `soak` | random runs of a watched database, for as long as told | [`soak`] |
 //! | `bench` | compares us with other backup tools, side by side | [`bench`] |
 //!
@@ -16,7 +19,10 @@ mod arguments;
 mod bench;
 mod cargo;
 mod ci;
+mod crash;
 mod failure;
+mod fuzz;
+mod mutants;
 mod project;
 mod services;
 mod simulate;
@@ -49,6 +55,17 @@ usage: cargo xtask <command>
       --seeds N               so many runs (default 1000000)
       --seed N [--trace]      this one; with all that happens in it
       --cargo-profile NAME    what is built (default simulation: optimised, with all checks)
+  crash [options]           kills the program, and lets its disk fail, at each call that changes a file; and looks
+                            at what is left (a part of it is run with the tests)
+      --command TEXT          only commands with this in their names, as the table shows them
+      --fault TEXT            only faults with this in their names
+      --call N                only at this call
+      --cargo-profile NAME    what is built (default dev)
+  fuzz [options]            gives every decoder bytes that a fuzzer makes up; needs nightly Rust and cargo-fuzz
+      --seconds N             for each target (default 60)
+      --target NAME           only this one (may be repeated)
+  mutants [--group NAME]... changes code that data depend on, and counts what no test notices; needs cargo-mutants
+                            (groups: wal, crypto, standing, prune, restore; default all, which takes hours)
   soak [options]            random runs of a watched database: each restore must be a committed state
       --minutes N             for so long (default 10)
       --seed N                of the first run (default 1000)
@@ -95,6 +112,9 @@ fn dispatch(arguments: &mut Arguments) -> Result<(), Failure> {
         Some("test") => test::run(&root, &test::Options::parse(arguments)?),
         Some("services") => services::run(&root, arguments),
         Some("simulate") => simulate::run(&root, &simulate::Options::parse(arguments)?),
+        Some("crash") => crash::run(&root, &crash::Options::parse(arguments)?),
+        Some("fuzz") => fuzz::run(&root, &fuzz::Options::parse(arguments)?),
+        Some("mutants") => mutants::run(&root, &mutants::Options::parse(arguments)?),
         Some("soak") => soak::run(&root, &soak::Options::parse(arguments)?),
         Some("bench") => bench::run(&root, arguments),
         Some("help" | "--help" | "-h") => {

@@ -63,6 +63,8 @@ const RULES: &[Rule] = &[
 const UNSAFE_ALLOWED_IN: &[&str] = &[
     // SQLite takes a VFS as a table of C functions.
     "src/vfs/ffi.rs",
+    // ptrace(2), which neither the standard library nor rustix has.
+    "tests/tracer/ptrace.rs",
     // `wait4`: the standard library does not tell what one child process used.
     "xtask/src/bench/measured.rs",
 ];
