@@ -185,12 +185,8 @@ fn make_equal(
     set_aside: &mut Vec<(PathBuf, PathBuf)>,
     monitor: &dyn Monitor,
 ) -> Result<u64, RestoreError> {
-    for path in companions {
-        // What is left in a WAL or a journal belongs to the database as it was.
-        let aside = aside_name(target, path, &options.aside_suffix);
-        rename_exclusively(path, &aside)?;
-        set_aside.push((path.clone(), aside));
-    }
+    // What is left in a WAL or a journal belongs to the database as it was.
+    *set_aside = self::set_aside(target, companions, &options.aside_suffix)?;
     let written_bytes = copy_differences(proved.partial.file(), file, state).map_err(io_error(target, "write to"))?;
     file.sync_all().map_err(io_error(target, "sync"))?;
     let (expected, found) = (proved.root, hash_file(file, target, state.image_bytes(), monitor)?);
@@ -359,17 +355,35 @@ pub(super) fn publish(
     standing: &[PathBuf],
     aside_suffix: &str,
 ) -> Result<Vec<(PathBuf, PathBuf)>, RestoreError> {
-    let mut moved = Vec::new();
-    for path in standing {
-        let aside = aside_name(target, path, aside_suffix);
-        rename_exclusively(path, &aside)?;
-        moved.push((path.clone(), aside));
-    }
-    make_readable_like_new(partial.file()).map_err(io_error(partial.path(), "set the permissions of"))?;
+    let moved = set_aside(target, standing, aside_suffix)?;
     rename_exclusively(partial.path(), target)?;
+    // Not before: after a kill in between, what is no private file would not be gone on with.
+    let file = partial.file();
+    make_readable_like_new(file).map_err(io_error(target, "set the permissions of"))?;
+    file.sync_all().map_err(io_error(target, "sync"))?;
     let folder = folder_of(target);
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(io_error(folder, "sync"))?;
     Ok(moved)
+}
+
+/// Renames what stands at the target and beside it; returns the old and the new names.
+fn set_aside(target: &Path, standing: &[PathBuf], suffix: &str) -> Result<Vec<(PathBuf, PathBuf)>, RestoreError> {
+    let suffix = free_suffix(target, standing, suffix);
+    let aside = |path: &PathBuf| {
+        let aside = aside_name(target, path, &suffix);
+        rename_exclusively(path, &aside)?;
+        Ok((path.clone(), aside))
+    };
+    standing.iter().map(aside).collect()
+}
+
+/// The suffix, with a number if a run within the same second has used it.
+fn free_suffix(target: &Path, standing: &[PathBuf], suffix: &str) -> String {
+    let is_free =
+        |suffix: &String| standing.iter().all(|path| aside_name(target, path, suffix).symlink_metadata().is_err());
+    let numbered = (2..u32::MAX).map(|number| format!("{suffix}-{number}"));
+    let mut suffixes = std::iter::once(suffix.to_owned()).chain(numbered);
+    suffixes.find(is_free).unwrap_or_else(|| suffix.to_owned())
 }
 
 /// The old database's companions keep their place beside it: `x.db-wal` becomes `x.db.<suffix>-wal`.
@@ -396,5 +410,25 @@ fn rename_exclusively(from: &Path, to: &Path) -> Result<(), RestoreError> {
         }
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(RestoreError::Exists(to.to_owned())),
         other => other.map_err(io_error(to, "rename to")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_set_aside_keeps_its_name() {
+        let folder = tempfile::tempdir().expect("BUG: a folder");
+        let path = |name: &str| folder.path().join(name);
+        let standing = [path("a.db"), path("a.db-wal")];
+        for (taken, expected) in [("a.db", "old"), ("a.db.old-wal", "old-2"), ("a.db.old-2", "old-3")] {
+            File::create(path(taken)).expect("BUG: a file");
+            assert_eq!(free_suffix(&path("a.db"), &standing, "old"), expected);
+        }
+        File::create(path("a.db-wal")).expect("BUG: a file");
+        let moved = set_aside(&path("a.db"), &standing, "old").expect("BUG: nothing is in the way");
+        assert_eq!(moved[1], (path("a.db-wal"), path("a.db.old-3-wal")));
+        assert!(standing.iter().all(|path| !path.exists()) && path("a.db.old").symlink_metadata().is_err());
     }
 }
