@@ -53,7 +53,8 @@ pub const OLD_TARGET: &str = "what stood there before";
 fn is_memory_or_tidying(call: &Call) -> bool {
     let path = call.path.to_string_lossy();
     let is_tidying = call.name == "unlink" && path.contains("/tmp/") || call.name == "openat" && path.ends_with("/tmp");
-    is_tidying || path.contains("/state/") || path.contains("/cache/")
+    let is_leftover = call.name == "unlink" && path.ends_with(".partial");
+    is_tidying || is_leftover || path.contains("/state/") || path.contains("/cache/")
 }
 
 const SNAPSHOT: &[&str] = &["-r", "repository", "snapshot", "../databases/a.db"];
@@ -137,7 +138,7 @@ pub const CASES: &[Case] = &[
         ..ON_REPOSITORY
     },
     Case { name: "restore", arguments: &["-r", "repository", "restore", "--to", "target/a.db"], ..ON_REPOSITORY }
-        .refusing("already exists"),
+        .refusing("exists already"),
     Case {
         name: "restore, over a file",
         prepare: with_old_target,

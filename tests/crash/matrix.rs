@@ -251,7 +251,7 @@ impl Prepared<'_> {
             return if unforgiven.is_empty() { Ok(()) } else { Err(format!("{} in spite of {unforgiven:?}", all())) };
         }
         let (_, _, cause) = ERRORS.iter().find(|(known, ..)| *known == errno).unwrap();
-        let names_it = ["repository", "second", "other", "target/", "state"].iter().any(|name| stderr.contains(name));
+        let names_it = ["repository", "second", "other", "target", "state"].iter().any(|name| stderr.contains(name));
         if stderr.contains(cause) && names_it {
             Ok(())
         } else {

@@ -12,6 +12,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use crate::tracer::Call;
@@ -283,7 +284,11 @@ impl Disk {
 
     fn write(&self, node: Node, path: &Path) {
         match &self.nodes[node] {
-            Some(content) => fs::write(path, content).unwrap(),
+            Some(content) => {
+                fs::write(path, content).unwrap();
+                // What was left by a restore is private; no other file cares.
+                fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+            }
             None => {
                 fs::create_dir_all(path).unwrap();
                 self.children(node).for_each(|(name, child)| self.write(child, &path.join(name)));

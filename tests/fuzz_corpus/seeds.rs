@@ -30,7 +30,6 @@ pub fn make() -> BTreeMap<&'static str, Vec<Vec<u8>>> {
     ] {
         seeds.insert(target, contents(subject, kind));
     }
-    seeds.insert("tombstone", vec![tombstone(1), tombstone(2)]);
     seeds
         .insert("config", of(&vectors("config"), |vector| Some(hex(vector, "object")?[8..].to_vec()).map(config_body)));
     seeds.insert(
@@ -120,14 +119,6 @@ fn config_body(wire: Vec<u8>) -> Vec<u8> {
         Some(0x59) => wire.get(9..9 + usize::from(u16::from_be_bytes([wire[7], wire[8]]))).unwrap_or_default().to_vec(),
         _ => wire,
     }
-}
-
-fn tombstone(count: u8) -> Vec<u8> {
-    let mut cbor = vec![0xa1, 0x65];
-    cbor.extend(b"packs");
-    cbor.push(0x80 | count);
-    (0..count).for_each(|number| cbor.extend([&[0x58, 0x20][..], &[number; 32]].concat()));
-    cbor
 }
 
 /// Seeds that no vector gives.
