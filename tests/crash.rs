@@ -80,6 +80,18 @@ fn run_all(cases: &[&Case], run: impl Fn(&Case) -> Findings + Sync) -> Findings 
     all.into_inner().unwrap()
 }
 
+fn variable(name: &str) -> String {
+    std::env::var(name).unwrap_or_default()
+}
+
+/// All cases, unless some are chosen.
+fn chosen() -> Vec<&'static Case> {
+    let part = variable(CASE);
+    let chosen: Vec<&Case> = CASES.iter().filter(|case| case.name.contains(&part)).collect();
+    assert!(!chosen.is_empty(), "no case has {part:?} in its name");
+    chosen
+}
+
 /// Whether runs can be disturbed here; if not, it is said.
 fn can_trace() -> bool {
     let refused = tracer::refused();
@@ -97,8 +109,7 @@ fn conclude(findings: &Findings) {
 #[test]
 fn a_part_of_the_matrix() {
     if can_trace() {
-        let all: Vec<&Case> = CASES.iter().collect();
-        conclude(&run_all(&all, |case| {
+        conclude(&run_all(&chosen(), |case| {
             let prepared = prepare(case);
             let mut findings = Findings::default();
             SHORT.iter().for_each(|(fault, scope)| findings.add(prepared.run(*fault, *scope)));
@@ -111,8 +122,7 @@ fn a_part_of_the_matrix() {
 fn what_is_synced_lasts() {
     crash::unsynced::check_model();
     if can_trace() {
-        let all: Vec<&Case> = CASES.iter().collect();
-        conclude(&run_all(&all, |case| prepare(case).crash_machine(MACHINE_CRASHES)));
+        conclude(&run_all(&chosen(), |case| prepare(case).crash_machine(MACHINE_CRASHES)));
     }
 }
 
@@ -122,12 +132,9 @@ fn the_whole_matrix() {
     if !can_trace() {
         return;
     }
-    let variable = |name: &str| std::env::var(name).unwrap_or_default();
-    let (part, call, fault) = (variable(CASE), variable(CALL).parse().ok(), variable(FAULT));
-    let cases: Vec<&Case> = CASES.iter().filter(|case| case.name.contains(&part)).collect();
-    assert!(!cases.is_empty(), "no case has {part:?} in its name");
+    let (call, fault) = (variable(CALL).parse().ok(), variable(FAULT));
     let faults = FAULTS.iter().copied().filter(|kind| name_of(*kind).contains(&fault)).collect::<Vec<_>>();
-    let findings = run_all(&cases, |case| {
+    let findings = run_all(&chosen(), |case| {
         let mut findings = Findings::default();
         let prepared = prepare(case);
         for &kind in &faults {

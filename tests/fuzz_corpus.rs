@@ -16,8 +16,11 @@ use std::path::PathBuf;
 use continuum::base::id::to_hex;
 use targets::TARGETS;
 
-/// Mutations of each target's seeds.
+/// Mutations of each target's seeds, unless told otherwise.
 const MUTATIONS: u64 = 1500;
+
+/// Tells otherwise: so many, and the generator's seed with them.
+const MUTATIONS_VARIABLE: &str = "CONTINUUM_FUZZ_MUTATIONS";
 
 /// Numbers that decoders get wrong.
 const INTERESTING: [u8; 10] = [0x00, 0x01, 0x7f, 0x80, 0xff, 0x1b, 0x3b, 0x5b, 0x9f, 0xfe];
@@ -73,12 +76,13 @@ fn mutation(seeds: &[Vec<u8>], numbers: &mut Numbers) -> Vec<u8> {
 
 #[test]
 fn no_target_stumbles_over_its_seeds_or_what_is_like_them() {
+    let told = std::env::var(MUTATIONS_VARIABLE).ok().and_then(|told| told.parse().ok());
     let mut failed = Vec::new();
     for (name, _) in TARGETS {
         let seeds = kept(name);
         assert!(!seeds.is_empty(), "{name} has no seeds");
-        let mut numbers = Numbers(0x5eed);
-        let mutations = (0..MUTATIONS).map(|_| mutation(&seeds, &mut numbers));
+        let mut numbers = Numbers(told.unwrap_or(0x5eed));
+        let mutations = (0..told.unwrap_or(MUTATIONS)).map(|_| mutation(&seeds, &mut numbers));
         for bytes in seeds.iter().cloned().chain(mutations) {
             if catch_unwind(|| targets::run(name, &bytes)).is_err() {
                 failed.push(format!("{name}: {}", to_hex(&bytes)));
