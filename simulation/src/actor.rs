@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use continuum::base::clock::UnixMicros;
+use continuum::base::page::{PageNo, PageReader};
 use continuum::format::timeline::{Event, SnapshotRef};
 use continuum::ops::check::{CheckOptions, check};
 use continuum::ops::compact::compact;
@@ -17,7 +18,6 @@ use continuum::repo::memory::Memory;
 use continuum::repo::stack_reader::{StackReader, State};
 use continuum::repo::timeline::{self, Behind};
 use continuum::repo::{Repository, RepositoryError};
-use continuum::base::page::{PageNo, PageReader};
 
 use crate::database::{Database, root_of};
 use crate::failure::Failure;
@@ -79,7 +79,8 @@ impl Actor {
         if self.random.chance(60) {
             database.lose_history(self.random.chance(300));
         }
-        let choices = [Choice::Auto, Choice::Auto, Choice::Full, Choice::Full, Choice::Differential, Choice::Incremental];
+        let choices =
+            [Choice::Auto, Choice::Auto, Choice::Full, Choice::Full, Choice::Differential, Choice::Incremental];
         let choice = *self.random.pick(&choices);
         take_snapshot(&self.machine, database, choice, false)
     }
@@ -122,13 +123,16 @@ impl Actor {
     }
 
     fn collect(&mut self) -> Result<(), Failure> {
-        collect(&self.machine, *self.random.pick(&[0.0, 0.5, 0.8, 1.0]), &mut || self.machine.world.pass(self.machine.actor))
+        collect(&self.machine, *self.random.pick(&[0.0, 0.5, 0.8, 1.0]), &mut || {
+            self.machine.world.pass(self.machine.actor)
+        })
     }
 
     /// With others at work, what it finds may be theirs; it must end.
     fn check(&mut self) -> Result<(), Failure> {
-        let options = CheckOptions { read_data: self.random.chance(500) };
-        check(&self.machine.repository(), options, &self.machine.monitor())?;
+        let options = if self.random.chance(500) { CheckOptions::all_data() } else { CheckOptions::default() };
+        let timer = SimulatedTimer { world: Arc::clone(&self.machine.world), actor: self.machine.actor };
+        check(&self.machine.repository(), &options, &timer, &self.machine.monitor())?;
         Ok(())
     }
 
@@ -164,7 +168,9 @@ pub fn take_snapshot(machine: &Machine, database: &Database, choice: Choice, tak
     let options = machine.snapshot_options(database.name(), choice, take_over);
     let taken = snapshot_pinned(&repository, &mut pinned, memory.as_ref(), &options, &machine.monitor())?;
     world.count(|counts| counts.snapshots += 1);
-    world.note(|| format!("  snapshot {} {} {}", taken.summary.sequence, taken.summary.manifest.strategy, taken.summary.tier));
+    world.note(|| {
+        format!("  snapshot {} {} {}", taken.summary.sequence, taken.summary.manifest.strategy, taken.summary.tier)
+    });
     world.with_truth(|truth| truth.acknowledge(database.name(), taken.summary.id, pinned.image()));
     Ok(())
 }

@@ -59,8 +59,7 @@ impl Database {
     /// A database of a few pages.
     pub fn new(number: u64, page_size: PageSize, page_count: u64, random: &mut Random) -> Self {
         let pages = (0..page_count).map(|_| content(page_size, random.below(CONTENTS))).collect();
-        let file =
-            File { generation: 1, inode: number + 1, pages, commits: Vec::new(), change_counter: 1 };
+        let file = File { generation: 1, inode: number + 1, pages, commits: Vec::new(), change_counter: 1 };
         Self { name: format!("database-{number}"), number, page_size, file: Arc::new(Mutex::new(file)) }
     }
 
@@ -148,8 +147,11 @@ impl Database {
     /// Pins the newest state.
     pub fn pin(&self) -> PinnedDatabase {
         let file = self.file();
-        let pages =
-            ImagePages { database: self.clone(), page_count: PageCount(file.pages.len() as u32), image: file.pages.concat() };
+        let pages = ImagePages {
+            database: self.clone(),
+            page_count: PageCount(file.pages.len() as u32),
+            image: file.pages.concat(),
+        };
         let (generation, inode, frames) = (file.generation, file.inode, file.commits.len() as u32);
         let facts = FileFacts {
             device: 1,
@@ -257,7 +259,8 @@ impl Pinned for PinnedDatabase {
         };
         let file = self.pages.database.file();
         let commits = file.commits.get(wal.frames as usize..self.wal.frames as usize);
-        let Some(commits) = commits.filter(|_| self.wal.salts == salts(self.pages.database.number, file.generation)) else {
+        let Some(commits) = commits.filter(|_| self.wal.salts == salts(self.pages.database.number, file.generation))
+        else {
             return Ok(Changes::unknown("the WAL was restarted meanwhile"));
         };
         let pages: BTreeSet<PageNo> =

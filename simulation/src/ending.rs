@@ -1,9 +1,10 @@
 //! The end of a run: trouble stops, what was late arrives, and then everything must be as if nothing had happened.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use continuum::format::name::ObjectName;
-use continuum::ops::check::{CheckOptions, check};
+use continuum::ops::check::{CheckOptions, CheckReport, check};
 use continuum::ops::snapshot::Choice;
 use continuum::ops::snapshots::snapshots;
 use continuum::repo::stack_reader::State;
@@ -13,6 +14,7 @@ use crate::actor::{collect, restore, take_snapshot};
 use crate::failure::Failure;
 use crate::machine::Machine;
 use crate::random::Random;
+use crate::store::SimulatedTimer;
 
 /// Ends a run.
 pub fn end(machine: &Machine, random: &mut Random) -> Result<(), Failure> {
@@ -33,9 +35,15 @@ pub fn end(machine: &Machine, random: &mut Random) -> Result<(), Failure> {
     Ok(())
 }
 
+/// What check finds with all data read.
+fn check_data(machine: &Machine) -> Result<CheckReport, Failure> {
+    let timer = SimulatedTimer { world: Arc::clone(&machine.world), actor: machine.actor };
+    Ok(check(&machine.repository(), &CheckOptions::all_data(), &timer, &machine.monitor())?)
+}
+
 /// Nothing is wrong.
 fn check_all(machine: &Machine) -> Result<(), Failure> {
-    let report = check(&machine.repository(), CheckOptions { read_data: true }, &machine.monitor())?;
+    let report = check_data(machine)?;
     match report.faults.into_iter().next() {
         Some(fault) => Err(unexpected(format!("in the end, check finds: {}", fault.describe()))),
         None => Ok(()),
@@ -69,7 +77,8 @@ fn restore_all(machine: &Machine) -> Result<(), Failure> {
 /// Damages one object: check must say so if anything needs it.
 fn damage(machine: &Machine, random: &mut Random) -> Result<(), Failure> {
     let world = &machine.world;
-    let names: Vec<ObjectName> = world.names().into_iter().filter(|name| name.hash().is_some() || name.timeline().is_some()).collect();
+    let names: Vec<ObjectName> =
+        world.names().into_iter().filter(|name| name.hash().is_some() || name.timeline().is_some()).collect();
     if names.is_empty() {
         return Ok(());
     }
@@ -94,7 +103,7 @@ fn damage(machine: &Machine, random: &mut Random) -> Result<(), Failure> {
     };
     world.note(|| format!("{name} is {what}"));
     let is_needed = world.with_truth(|truth| Ok(truth.depends_on(name))).unwrap_or(false);
-    let report = check(&machine.repository(), CheckOptions { read_data: true }, &machine.monitor())?;
+    let report = check_data(machine)?;
     if is_needed && report.faults.is_empty() {
         return Err(unexpected(format!("{name} was {what}, and check finds nothing")));
     }

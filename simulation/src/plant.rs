@@ -192,7 +192,8 @@ impl Spoiler {
             (Plant::BeginningUnseen, Folder::Timelines) if self.role == Role::Collector => {
                 let databases: Vec<_> = listed.iter().filter_map(|listed| Some(listed.name.timeline()?.0)).collect();
                 let is_alone = |name: &ObjectName| {
-                    name.timeline().is_some_and(|(of, _)| databases.iter().filter(|&&database| database == of).count() == 1)
+                    name.timeline()
+                        .is_some_and(|(of, _)| databases.iter().filter(|&&database| database == of).count() == 1)
                 };
                 listed.retain(|listed| !is_alone(&listed.name));
                 listed

@@ -91,7 +91,8 @@ impl Runner {
             folder: folder.join(client.to_string()),
         };
         let part = |(number, &(role, client)): (usize, &(Role, usize))| -> Part {
-            let actor = Actor { machine: machine(number, role, client), random: Random::new(seed, 100 + number as u64) };
+            let actor =
+                Actor { machine: machine(number, role, client), random: Random::new(seed, 100 + number as u64) };
             Box::new(move || actor.act())
         };
         let mut parts: Vec<Part> = actors.iter().enumerate().map(part).collect();

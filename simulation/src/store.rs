@@ -87,7 +87,8 @@ impl Store for SimulatedStore {
     fn read_range(&self, name: &ObjectName, range: Range<u64>) -> Result<Vec<u8>, StoreError> {
         let (fate, bytes) = self.fetch(name)?;
         let part = bytes.get(range.start as usize..range.end as usize).filter(|_| fate == Fate::Works);
-        let truncated = || StoreError::Truncated { location: self.location(), name: name.clone(), range: range.clone() };
+        let truncated =
+            || StoreError::Truncated { location: self.location(), name: name.clone(), range: range.clone() };
         Ok(part.ok_or_else(truncated)?.to_vec())
     }
 

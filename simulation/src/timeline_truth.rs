@@ -70,7 +70,8 @@ impl Line {
                 self.waiting.clear();
             }
             Event::Collected { gone } => {
-                released = self.collect(gone, clock).map_err(|what| format!("entry {sequence} of {database}: {what}"))?;
+                released =
+                    self.collect(gone, clock).map_err(|what| format!("entry {sequence} of {database}: {what}"))?;
             }
             event => change_standings(&mut self.snapshots, event),
         }
@@ -111,7 +112,10 @@ impl Line {
         }
         for (sequence, snapshot) in &self.snapshots {
             if snapshot.standing != anew[sequence].standing {
-                return Err(format!("snapshot {sequence} was {:?} and is {:?} now", snapshot.standing, anew[sequence].standing));
+                return Err(format!(
+                    "snapshot {sequence} was {:?} and is {:?} now",
+                    snapshot.standing, anew[sequence].standing
+                ));
             }
         }
         if watch != self.open_watch() {

@@ -110,7 +110,11 @@ impl Truth {
     pub fn deleted(&mut self, name: &ObjectName) -> Verdict {
         if let Some((database, sequence)) = name.timeline() {
             let is_gone = self.timelines.get(&database).is_some_and(|line| line.is_gone(sequence));
-            return if is_gone { Ok(()) } else { Err(format!("{name} was deleted, and the log does not say that it is gone")) };
+            return if is_gone {
+                Ok(())
+            } else {
+                Err(format!("{name} was deleted, and the log does not say that it is gone"))
+            };
         }
         if name.journal_position().is_some() {
             return self.journal_deleted(name);
@@ -223,7 +227,9 @@ impl Truth {
             needs = self.needs(manifest).map_err(what)?;
             let homeless = |chunk: &&ChunkId| self.places.get(*chunk).is_none_or(|&places| places == 0);
             if let Some(chunk) = needs.iter().find(homeless) {
-                return Err(what(format!("it needs chunk {chunk}, which has no place when the snapshot begins to exist")));
+                return Err(what(format!(
+                    "it needs chunk {chunk}, which has no place when the snapshot begins to exist"
+                )));
             }
             let commits = self.prove(manifest).map_err(what)?;
             let line = self.timelines.entry(database).or_default();
@@ -325,7 +331,8 @@ impl Truth {
     fn journal_deleted(&mut self, name: &ObjectName) -> Verdict {
         for part in self.journals.remove(name).unwrap_or_default() {
             let line = self.timelines.get(&part.database);
-            let acknowledged = |(commit, _): &&(u64, ImageRoot)| line.is_some_and(|line| line.waits_for(part.base, *commit));
+            let acknowledged =
+                |(commit, _): &&(u64, ImageRoot)| line.is_some_and(|line| line.waits_for(part.base, *commit));
             if let Some((commit, _)) = part.commits.iter().find(acknowledged) {
                 return Err(format!("{name} was deleted, and only it held commit {commit}, which was acknowledged"));
             }
@@ -349,7 +356,9 @@ impl Truth {
             return Ok(());
         }
         if line.last_snapshot() != Some(base) {
-            return Err(format!("commit {commit} of {database} was acknowledged behind a snapshot that is not the last"));
+            return Err(format!(
+                "commit {commit} of {database} was acknowledged behind a snapshot that is not the last"
+            ));
         }
         let holds = |part: &JournalPart| part.base == base && part.commits.contains(&(commit, root));
         if !self.journals.values().flatten().any(holds) {

@@ -165,7 +165,13 @@ struct Trace {
 
 impl World {
     /// A world before anything happens, with the objects of a new repository. `parts` actors have turns; the last one only when all others have ended.
-    pub fn new(plan: Plan, repository: &Repository, begin: &[(ObjectName, Vec<u8>)], turns: Arc<Turns>, prints: bool) -> Self {
+    pub fn new(
+        plan: Plan,
+        repository: &Repository,
+        begin: &[(ObjectName, Vec<u8>)],
+        turns: Arc<Turns>,
+        prints: bool,
+    ) -> Self {
         let mut random = Random::new(plan.seed, 2);
         let database = |number| {
             let pages = random.between(2, plan.most_pages);
@@ -175,7 +181,8 @@ impl World {
         let object = |(name, bytes): &(ObjectName, Vec<u8>)| {
             (name.clone(), Object { bytes: Arc::new(bytes.clone()), shows_from: i64::MIN })
         };
-        let actor = |_| Actor { is_done: false, is_doomed: false, frozen_until: 0, sleeps_until: 0, clock: 0, troubles: 0 };
+        let actor =
+            |_| Actor { is_done: false, is_doomed: false, frozen_until: 0, sleeps_until: 0, clock: 0, troubles: 0 };
         let state = State {
             random: Random::new(plan.seed, 3),
             step: 0,
@@ -455,7 +462,9 @@ impl State {
     fn take_effect(&mut self, late: Late) {
         self.counts.late += 1;
         let step = self.step;
-        self.trace.note(|| format!("{step} late effect: {} {}", if late.bytes.is_some() { "create" } else { "delete" }, late.name));
+        self.trace.note(|| {
+            format!("{step} late effect: {} {}", if late.bytes.is_some() { "create" } else { "delete" }, late.name)
+        });
         match late.bytes {
             Some(bytes) => _ = self.create_at_once(&late.name, bytes, late.clock),
             None => self.delete_at_once(&late.name),
