@@ -9,7 +9,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Instant;
 
-use continuum::base::clock::{SystemClock, UnixMicros};
+use continuum::base::clock::{SystemClock, SystemTimer, UnixMicros};
 use continuum::base::entropy::{Entropy, OsEntropy};
 use continuum::base::id::{ChunkId, ImageRoot, ObjectHash};
 use continuum::base::page::PageNo;
@@ -22,7 +22,9 @@ use continuum::format::name::ObjectName;
 use continuum::format::pack::PackedChunk;
 use continuum::format::timeline::Event;
 use continuum::monitor::Silent;
+use continuum::ops::check::{CheckOptions, ReadData, check};
 use continuum::ops::prune::{PruneOptions, plan_prune};
+use continuum::ops::repair::{RepairOptions, plan_repair};
 use continuum::ops::snapshot::{Choice, SnapshotOptions, snapshot};
 use continuum::ops::snapshots::snapshots;
 use continuum::repo::chunk_writer::{ChunkWriter, EncodeOptions};
@@ -68,6 +70,8 @@ fn run(chunk_count: usize) {
         "incremental again",
         "forget --dry-run",
         "prune plan",
+        "check",
+        "repair plan",
     ] {
         let program = std::env::current_exe().expect("this program");
         let done = Command::new(program).args(["measure", action]).arg(folder.path()).status().expect("it runs");
@@ -113,6 +117,16 @@ fn measure(action: &str, folder: &Path) {
         "prune plan" => {
             let plan = plan_prune(&open_local(folder), PruneOptions::default(), &Silent).expect("a plan");
             format!("{} packs, {} not needed", plan.packs.count, plan.unneeded.count + plan.young.count)
+        }
+        "check" => {
+            // The one pack that is read has no content: a fault, which the repair then has to plan for.
+            let options = CheckOptions { read_data: ReadData::Bytes(1), ..CheckOptions::default() };
+            let report = check(&open_local(folder), &options, &SystemTimer::default(), &Silent).expect("a report");
+            format!("{} snapshots, {} packs, {} fault", report.snapshot_count, report.pack_count, report.faults.len())
+        }
+        "repair plan" => {
+            let plan = plan_repair(&open_local(folder), RepairOptions::default(), &[], &Silent).expect("a plan");
+            format!("{} pack given up, {} snapshots affected", plan.given_up.len(), plan.affected.len())
         }
         _ => panic!("no such action: {action}"),
     };

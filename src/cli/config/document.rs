@@ -394,6 +394,7 @@ mod tests {
             Some(value) => format!("{:?}", value.get_name()),
             None if is_of("SPAN") => "'3d'".to_owned(),
             None if is_of("SHARE") => "'30%'".to_owned(),
+            None if is_of("NAME=PATH") => "'a=/x'".to_owned(),
             None if takes_text(option) => "'/x'".to_owned(),
             None => "3".to_owned(),
         };

@@ -35,12 +35,12 @@ pub fn find_bad(
     read_data: bool,
     monitor: &dyn Monitor,
 ) -> Result<BTreeMap<ObjectHash, Fault>, RepairError> {
-    let mut bad = BTreeMap::new();
+    let (mut bad, by_pack) = (BTreeMap::new(), structure.by_pack());
     for listed in structure.index.packs() {
         let name = ObjectName::pack(listed.name);
         match structure.packs.get(&listed.name) {
             None => {
-                let chunk_count = structure.by_pack().chunks(listed.name).len();
+                let chunk_count = by_pack.chunks(listed.name).len();
                 bad.insert(listed.name, Fault::MissingPack { name, chunk_count });
             }
             Some(&found) if found != listed.length => {
@@ -66,7 +66,7 @@ pub fn find_bad(
         return Ok(bad);
     }
     let mut unreachable = None;
-    read_packs(repository, &to_read, &structure.by_pack(), &|| false, monitor, |pack, mut faults| {
+    read_packs(repository, &to_read, &by_pack, &|| false, monitor, |pack, mut faults| {
         if let Some(at) = faults.iter().position(|fault| !fault.is_damage()) {
             unreachable.get_or_insert(faults.swap_remove(at));
             return;
