@@ -4,19 +4,23 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use continuum::base::clock::UnixMicros;
+use jiff::tz::TimeZone;
+
+use continuum::base::id::ObjectHash;
 use continuum::base::page::{PageNo, PageReader};
-use continuum::format::timeline::{Event, SnapshotRef};
 use continuum::ops::check::{CheckOptions, check};
 use continuum::ops::compact::compact;
+use continuum::ops::forget::{ForgetOptions, What, forget, hold, plan_forget, release, unforget};
 use continuum::ops::prune::{PruneOptions, plan_prune, prune};
 use continuum::ops::snapshot::{Choice, snapshot_pinned};
 use continuum::ops::snapshots::snapshots;
+use continuum::policy::refusal::Allowed;
+use continuum::policy::retention::{Among, Policy, Reach, Rule};
 use continuum::repo::chunk_reader::ChunkReader;
 use continuum::repo::index::Index;
 use continuum::repo::memory::Memory;
 use continuum::repo::stack_reader::{StackReader, State};
-use continuum::repo::timeline::{self, Behind};
+use continuum::repo::timeline;
 use continuum::repo::{Repository, RepositoryError};
 
 use crate::database::{Database, root_of};
@@ -93,32 +97,51 @@ impl Actor {
 
     /// Changes what is a restore point.
     fn forget(&mut self, database: &Database) -> Result<(), Failure> {
-        let (machine, name) = (&self.machine, database.name());
-        let repository = machine.repository();
-        let (mut timeline, _) = timeline::load(&repository, name).map_err(RepositoryError::from)?;
-        let kept: Vec<(SnapshotRef, bool)> =
-            timeline.kept().map(|kept| (kept.reference(), kept.standing.held.is_some())).collect();
-        let Some(((_, _), older)) = kept.split_last() else { return Ok(()) };
-        if older.is_empty() {
-            return Ok(());
-        }
-        let (chosen, is_held) = *self.random.pick(older);
-        let event = match self.random.below(10) {
-            0 => Event::Unforgotten { snapshots: vec![chosen] },
-            1 if is_held => Event::Released { snapshot: chosen },
-            1 => Event::Held { snapshot: chosen, reason: "a test".to_owned() },
-            _ => {
-                let until = UnixMicros(repository.environment().clock.now().0 + machine.world.plan.grace);
-                let chance = *self.random.pick(&[300, 700, 1000]);
-                let snapshots = older.iter().map(|(reference, _)| *reference).filter(|_| self.random.chance(chance));
-                let snapshots: Vec<SnapshotRef> = snapshots.collect();
-                if snapshots.is_empty() {
-                    return Ok(());
-                }
-                Event::Forgotten { snapshots, until }
+        let repository = self.machine.repository();
+        let (timeline, _) = timeline::load(&repository, database.name()).map_err(RepositoryError::from)?;
+        let kept: Vec<ObjectHash> = timeline.kept().map(|kept| kept.id).collect();
+        let Some((_, older)) = kept.split_last().filter(|(_, older)| !older.is_empty()) else { return Ok(()) };
+        let chosen = *self.random.pick(older);
+        let world = &self.machine.world;
+        match self.random.below(10) {
+            0 => {
+                unforget(&repository, &[chosen.to_string()], Some(database.name()))?;
+                world.with_truth(|truth| truth.require_standing(chosen, |standing| standing.forgotten.is_none()));
             }
+            1 => {
+                hold(&repository, &chosen.to_string(), "a test")?;
+                world.with_truth(|truth| truth.require_standing(chosen, |standing| standing.is_held));
+            }
+            2 => {
+                release(&repository, &chosen.to_string())?;
+                world.with_truth(|truth| truth.require_standing(chosen, |standing| !standing.is_held));
+            }
+            _ => self.forget_some(&repository, database, older)?,
+        }
+        Ok(())
+    }
+
+    fn forget_some(
+        &mut self,
+        repository: &Repository,
+        database: &Database,
+        older: &[ObjectHash],
+    ) -> Result<(), Failure> {
+        let what = if self.random.chance(400) {
+            let reach = Reach::Count(self.random.between(1, 4) as u32);
+            let rules = vec![Rule { among: Among::All, one_per: None, reach }];
+            let allowed = Allowed { odd_times: true, max_share: 1.0 };
+            What::ByPolicy { policy: Policy { rules, ..Policy::empty() }, zone: TimeZone::UTC, allowed }
+        } else {
+            let chance = *self.random.pick(&[200, 500]);
+            let named = older.iter().filter(|_| self.random.chance(chance)).map(ObjectHash::to_string);
+            What::Named(named.collect())
         };
-        timeline.append(&repository, name, event, Behind::Nothing)?;
+        let (name, grace) = (Some(database.name().to_owned()), self.machine.world.plan.grace);
+        let monitor = self.machine.monitor();
+        let plan = plan_forget(repository, &ForgetOptions { what, name, grace }, &monitor)?;
+        self.machine.world.pass(self.machine.actor);
+        forget(repository, &plan, &monitor, |_| {})?;
         Ok(())
     }
 

@@ -10,7 +10,7 @@ use std::thread;
 
 use crate::plant::Plant;
 use crate::run::{Outcome, Runner};
-use crate::world::Counts;
+use crate::world::{Counts, Tracing};
 
 /// How many failing seeds are enough.
 const MOST_FAILURES: usize = 20;
@@ -43,8 +43,10 @@ pub fn run_all(settings: Settings<'_>, seeds: &[u64]) -> Campaign {
     let next = AtomicU64::new(0);
     on_all_processors(settings, |runner| {
         while let Some(&seed) = seeds.get(next.fetch_add(1, Ordering::Relaxed) as usize) {
-            let outcome = runner.run(seed, None, false);
-            let differs = seed < settings.repeated && runner.run(seed, None, false).trace != outcome.trace;
+            let is_repeated = seed < settings.repeated;
+            let tracing = if is_repeated { Tracing::Kept } else { Tracing::Hashed };
+            let outcome = runner.run(seed, None, tracing);
+            let differs = if is_repeated { compare(&outcome, &runner.run(seed, None, tracing)) } else { None };
             let mut campaign = campaign.lock().expect("BUG: nobody panics with it");
             campaign.add(seed, outcome, differs);
             if campaign.failures.len() >= MOST_FAILURES {
@@ -66,7 +68,7 @@ pub fn find(settings: Settings<'_>, plant: Plant, seeds: Range<u64>) -> Option<(
             if seed >= seeds.end || !is_needed(&found.lock().expect("BUG: nobody panics with it")) {
                 return;
             }
-            if let Some(violation) = runner.run(seed, Some(plant), false).violation {
+            if let Some(violation) = runner.run(seed, Some(plant), Tracing::Hashed).violation {
                 let mut found = found.lock().expect("BUG: nobody panics with it");
                 if is_needed(&found) {
                     *found = Some((seed, violation));
@@ -78,14 +80,23 @@ pub fn find(settings: Settings<'_>, plant: Plant, seeds: Range<u64>) -> Option<(
 }
 
 impl Campaign {
-    fn add(&mut self, seed: u64, outcome: Outcome, differs: bool) {
+    fn add(&mut self, seed: u64, outcome: Outcome, differs: Option<String>) {
         self.runs += 1;
         self.counts.add(&outcome.counts);
-        let differs = differs.then(|| "two runs are not the same".to_owned());
         if let Some(what) = outcome.violation.or(differs) {
             self.failures.insert(seed, what);
         }
     }
+}
+
+/// Where two runs of a seed part, if they do.
+fn compare(one: &Outcome, other: &Outcome) -> Option<String> {
+    if one.trace == other.trace {
+        return None;
+    }
+    let differs = |(a, b): &(&String, &String)| a != b;
+    let (a, b) = one.lines.iter().zip(&other.lines).find(differs)?;
+    Some(format!("two runs are not the same: {a:?}, and {b:?}"))
 }
 
 fn on_all_processors(settings: Settings<'_>, work: impl Fn(&mut Runner) + Sync) {

@@ -66,8 +66,12 @@ fn restore_all(machine: &Machine) -> Result<(), Failure> {
         states.push(State::of_snapshot(kept.id, kept.manifest));
     }
     machine.world.with_truth(|truth| {
-        for kept in truth.timelines().values().flat_map(|line| line.snapshots().values()) {
-            expected.insert(kept.id, (kept.standing.forgotten.is_none(), kept.standing.is_held));
+        for line in truth.timelines().values() {
+            for kept in line.snapshots().values() {
+                // The last one counts as not forgotten.
+                let is_point = kept.standing.forgotten.is_none() || line.last_snapshot() == Some(kept.id);
+                expected.insert(kept.id, (is_point, kept.standing.is_held));
+            }
         }
         if seen == expected { Ok(()) } else { Err(format!("a reader sees {seen:?}, not {expected:?}")) }
     });

@@ -1,5 +1,6 @@
 //! Why an operation of an actor failed, and whether it may fail for that.
 
+use continuum::ops::forget::ForgetError;
 use continuum::ops::prune::PruneError;
 use continuum::ops::snapshot::SnapshotError;
 use continuum::repo::{Fault, RepositoryError};
@@ -41,6 +42,16 @@ impl From<PruneError> for Failure {
         match error {
             PruneError::Repository(error) => error.into(),
             error => Self { text: describe(&error), is_expected: false },
+        }
+    }
+}
+
+impl From<ForgetError> for Failure {
+    fn from(error: ForgetError) -> Self {
+        match error {
+            ForgetError::Repository(error) => error.into(),
+            // Others were faster, or there is nothing to change.
+            error => Self { text: describe(&error), is_expected: true },
         }
     }
 }

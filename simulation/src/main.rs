@@ -8,6 +8,7 @@ use std::time::Instant;
 use simulation::campaign::{Campaign, Settings, find, run_all};
 use simulation::plant::Plant;
 use simulation::run::Runner;
+use simulation::world::Tracing;
 
 const USAGE: &str = "\
 usage: simulate [options]
@@ -94,7 +95,8 @@ fn parse_plant(text: &str) -> Result<Plant, String> {
 fn simulate(options: &Options) -> Result<bool, String> {
     let folder = state_folder().map_err(|error| error.to_string())?;
     if let Some(seed) = options.seed {
-        let outcome = Runner::new(folder.path()).run(seed, options.plant, options.is_traced);
+        let tracing = if options.is_traced { Tracing::Printed } else { Tracing::Hashed };
+        let outcome = Runner::new(folder.path()).run(seed, options.plant, tracing);
         println!("seed {seed}: {}, trace {}", outcome.violation.as_deref().unwrap_or("passed"), outcome.trace);
         return Ok(outcome.violation.is_none());
     }

@@ -92,7 +92,7 @@ impl Plan {
         let faultless = r.chance(200);
         let client_count = r.between(1, 3) as usize;
         let clients: Vec<Client> = (0..client_count).map(|_| Client::of(r)).collect();
-        let steps = r.between(150, 450);
+        let steps = r.between(100, 300);
         let lags = r.chance(250) || plant == Some(Plant::LagUntold);
         let list_lag = if lags { r.between(1, 20) as i64 * SECOND } else { 0 };
         let outage_begin = r.below(steps * 3);
@@ -112,7 +112,7 @@ impl Plan {
             list_lag,
             outage: (outage_begin, if faultless { 0 } else { outage_begin + r.below(60) }),
             drains: r.chance(500),
-            grace: *r.pick(&[0, 0, 10, 100]) * SECOND,
+            grace: *r.pick(&[0, 0, 10, 100, 1000]) * SECOND,
             clock_jumps: if r.chance(300) { r.between(1, 200) as i64 * SECOND } else { 0 },
             damages: r.chance(150),
         }
@@ -126,7 +126,7 @@ impl Client {
             remembers,
             caches: remembers && random.chance(400),
             retries: random.chance(500),
-            skew: random.below(10) as i64 * SECOND,
+            skew: random.below(11) as i64 * SECOND,
         }
     }
 }

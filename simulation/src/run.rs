@@ -22,7 +22,7 @@ use crate::plan::{Client, Plan, Role};
 use crate::plant::Plant;
 use crate::random::Random;
 use crate::turns::{Crew, Part};
-use crate::world::{Counts, World};
+use crate::world::{Counts, Tracing, World};
 
 /// The most actors of a run, with the one that ends it.
 pub const MOST_ACTORS: usize = 8;
@@ -44,6 +44,8 @@ pub struct Outcome {
     pub counts: Counts,
     /// The hash of all that happened, in order.
     pub trace: String,
+    /// What happened, if that was to be kept.
+    pub lines: Vec<String>,
 }
 
 impl Runner {
@@ -72,17 +74,17 @@ impl Runner {
         Self { crew: Crew::new(MOST_ACTORS), repository, begin, folder: folder.to_owned(), number: 0 }
     }
 
-    /// Runs the world of a seed; with a trace, it is printed.
-    pub fn run(&mut self, seed: u64, plant: Option<Plant>, prints: bool) -> Outcome {
+    /// Runs the world of a seed.
+    pub fn run(&mut self, seed: u64, plant: Option<Plant>, tracing: Tracing) -> Outcome {
         self.number += 1;
         let folder = self.folder.join(self.number.to_string());
         let plan = Plan::of(seed, plant);
-        if prints {
+        if tracing == Tracing::Printed {
             println!("{plan:#?}");
         }
         let (actors, clients) = (plan.actors.clone(), plan.clients.clone());
         let turns = Arc::new(self.crew.turns(actors.len() + 1));
-        let world = Arc::new(World::new(plan, &self.repository, &self.begin, Arc::clone(&turns), prints));
+        let world = Arc::new(World::new(plan, &self.repository, &self.begin, Arc::clone(&turns), tracing));
         let machine = |actor: usize, role: Role, client: usize| Machine {
             world: Arc::clone(&world),
             actor,
@@ -105,8 +107,8 @@ impl Runner {
         self.crew.run(&turns, parts, 0);
         // Nothing was kept if no client remembers anything.
         let _ = std::fs::remove_dir_all(&folder);
-        let (counts, trace) = world.summary();
-        Outcome { violation: world.violation(), counts, trace }
+        let (counts, trace, lines) = world.summary();
+        Outcome { violation: world.violation(), counts, trace, lines }
     }
 }
 

@@ -21,7 +21,7 @@ use continuum::format::tombstone::Tombstone;
 use continuum::repo::Repository;
 
 use crate::database::root_of;
-use crate::timeline_truth::Line;
+use crate::timeline_truth::{Line, Standing};
 
 /// What is wrong, for people.
 pub type Verdict = Result<(), String>;
@@ -347,6 +347,16 @@ impl Truth {
         line.acknowledge(id, root_of(image))
     }
 
+    /// Somebody was told that a snapshot stands so.
+    pub fn require_standing(&self, id: ObjectHash, expected: impl Fn(&Standing) -> bool) -> Verdict {
+        let mut kept = self.timelines.values().flat_map(|line| line.snapshots().values());
+        match kept.find(|kept| kept.id == id) {
+            Some(kept) if expected(&kept.standing) => Ok(()),
+            Some(kept) => Err(format!("snapshot {id} was changed, and is {:?}", kept.standing)),
+            None => Err(format!("snapshot {id} was changed, and is gone")),
+        }
+    }
+
     /// A watcher was told that its commit is durable.
     pub fn acknowledge_commit(&mut self, database: &str, base: ObjectHash, commit: u64, root: ImageRoot) -> Verdict {
         let id = self.repository.keys().database_id(database);
@@ -427,7 +437,9 @@ impl Truth {
         }
         match name.hash().filter(|_| name.is_pack()).and_then(|hash| self.packs.get(&hash)) {
             Some(pack) => pack.chunks.iter().any(needed),
-            None => name.timeline().is_some(),
+            None => name.timeline().is_some_and(|(database, sequence)| {
+                self.timelines.get(&database).is_some_and(|line| !line.is_gone(sequence))
+            }),
         }
     }
 }

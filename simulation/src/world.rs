@@ -4,7 +4,7 @@
 //! effect, after it, or with an effect that comes much later. Only the actor that has the turn touches the world, so the same seed gives the same run.
 
 use std::collections::BTreeMap;
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::panic::resume_unwind;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -19,8 +19,8 @@ use crate::random::Random;
 use crate::truth::{Truth, Verdict};
 use crate::turns::Turns;
 
-/// No clock is further ahead.
-const MOST_AHEAD: i64 = 300 * SECOND;
+/// By how much a clock may be wrong that does not jump.
+pub const MOST_SKEW: i64 = 10 * SECOND;
 
 /// What an actor is unwound with that is killed.
 pub struct Killed;
@@ -38,6 +38,18 @@ pub enum Fate {
     FailsLate,
     /// A read gives less than it should.
     Short,
+}
+
+/// What is done with the trace of a run, beside hashing it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Tracing {
+    /// Nothing.
+    #[default]
+    Hashed,
+    /// Its lines are kept.
+    Kept,
+    /// Its lines are printed.
+    Printed,
 }
 
 /// What happened in a run, in numbers.
@@ -117,6 +129,8 @@ struct State {
     /// Objects that were deleted lately and that listings may still show.
     ghosts: BTreeMap<ObjectName, Ghost>,
     late: Vec<Late>,
+    /// What a clock may have shown by now, if it is no more wrong than clocks are.
+    latest: i64,
     truth: Truth,
     violation: Option<String>,
     /// From now on nothing fails.
@@ -160,7 +174,8 @@ struct Late {
 #[derive(Default)]
 struct Trace {
     hasher: blake3::Hasher,
-    prints: bool,
+    use_of: Tracing,
+    lines: Vec<String>,
 }
 
 impl World {
@@ -170,7 +185,7 @@ impl World {
         repository: &Repository,
         begin: &[(ObjectName, Vec<u8>)],
         turns: Arc<Turns>,
-        prints: bool,
+        tracing: Tracing,
     ) -> Self {
         let mut random = Random::new(plan.seed, 2);
         let database = |number| {
@@ -191,10 +206,11 @@ impl World {
             objects: begin.iter().map(object).collect(),
             ghosts: BTreeMap::new(),
             late: Vec::new(),
+            latest: 0,
             truth: Truth::new(repository.clone()),
             violation: None,
             is_calm: false,
-            trace: Trace { hasher: blake3::Hasher::new(), prints },
+            trace: Trace { use_of: tracing, ..Trace::default() },
             counts: Counts::default(),
         };
         Self { plan, databases, repository: repository.clone(), turns, state: Mutex::new(state) }
@@ -437,10 +453,11 @@ impl World {
         change(&mut self.state().counts);
     }
 
-    /// What was counted, and the hash of everything that happened.
-    pub fn summary(&self) -> (Counts, String) {
-        let state = self.state();
-        (state.counts, state.trace.hasher.finalize().to_hex()[..16].to_owned())
+    /// What was counted, the hash of everything that happened, and, if they were kept, its lines.
+    pub fn summary(&self) -> (Counts, String, Vec<String>) {
+        let mut state = self.state();
+        let lines = std::mem::take(&mut state.trace.lines);
+        (state.counts, state.trace.hasher.finalize().to_hex()[..16].to_owned(), lines)
     }
 }
 
@@ -449,6 +466,7 @@ impl State {
     fn advance(&mut self, plan: &Plan) {
         self.step += 1;
         self.now += self.random.between(1, 200) as i64 * 1000;
+        self.latest = self.latest.max(self.now + MOST_SKEW + plan.clock_jumps);
         if self.step == plan.steps && plan.drains {
             self.is_calm = true;
         }
@@ -563,17 +581,19 @@ impl State {
     }
 
     fn create_at_once(&mut self, name: &ObjectName, bytes: Arc<Vec<u8>>, clock: i64) -> Creation {
+        let clock = clock.min(self.latest);
         if self.objects.contains_key(name) {
             return Creation::Exists;
         }
         self.ghosts.remove(name);
         let step = self.step;
-        let what = if self.trace.prints { self.truth.describe(name, &bytes) } else { String::new() };
+        let what =
+            if self.trace.use_of == Tracing::Printed { self.truth.describe(name, &bytes) } else { String::new() };
         self.trace.note(|| format!("{step}   {name} is there: {}", &blake3::hash(&bytes).to_hex()[..8]));
         if !what.is_empty() {
             println!("{step}     it says:{what}");
         }
-        let verdict = self.truth.created(name, &bytes, clock.min(self.now + MOST_AHEAD));
+        let verdict = self.truth.created(name, &bytes, clock);
         self.objects.insert(name.clone(), Object { bytes, shows_from: self.now });
         self.judge(verdict);
         Creation::New
@@ -630,11 +650,12 @@ impl State {
 
 impl Trace {
     fn note(&mut self, line: impl FnOnce() -> String) {
-        let mut line = line();
-        let _ = writeln!(line);
+        let line = line();
         self.hasher.update(line.as_bytes());
-        if self.prints {
-            print!("{line}");
+        match self.use_of {
+            Tracing::Hashed => {}
+            Tracing::Kept => self.lines.push(line),
+            Tracing::Printed => println!("{line}"),
         }
     }
 }

@@ -125,6 +125,8 @@ pub struct PrunePlan {
     now: UnixMicros,
     /// Packs that are given up.
     bury: Vec<ObjectHash>,
+    /// Whether the index still lists packs that an earlier run has given up.
+    lists_buried: bool,
     /// Forgotten snapshots whose time is over, by database.
     pub due: BTreeMap<String, usize>,
     /// All packs that are there.
@@ -162,9 +164,9 @@ impl PrunePlan {
         (self.unneeded.bytes + self.repacked.bytes + self.pending.bytes).saturating_sub(self.carried_bytes)
     }
 
-    /// Whether packs are given up, or snapshots due: only then the log has to be written to.
+    /// Whether packs are given up, or are still listed, or snapshots are due: only then the log has to be written to.
     fn needs_fence(&self) -> bool {
-        !self.bury.is_empty() || !self.due.is_empty() || self.pending.count > 0
+        !self.bury.is_empty() || !self.due.is_empty() || self.pending.count > 0 || self.lists_buried
     }
 }
 
@@ -190,6 +192,7 @@ pub fn plan_prune(
         }
     }
     choose_packs(repository, &look, &mut plan)?;
+    plan.lists_buried = look.index.iter().any(|place| look.tombstones().surely_names(place.pack.name));
     let buried = |pack| look.tombstones().surely_names(pack) || plan.bury.contains(&pack);
     plan.segment_count = segments::to_replace(repository, &buried)?;
     plan.leftover_count = look.leftovers().count();
