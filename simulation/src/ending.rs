@@ -27,7 +27,7 @@ pub fn end(machine: &Machine, random: &mut Random) -> Result<(), Failure> {
         collect(machine, 1.0, &mut || {})?;
     }
     world.with_truth(|truth| truth.garbage());
-    check_all(machine)?;
+    check_all(machine, random.chance(400))?;
     restore_all(machine)?;
     if world.plan.damages {
         damage(machine, random)?;
@@ -35,15 +35,16 @@ pub fn end(machine: &Machine, random: &mut Random) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What check finds with all data read.
-fn check_data(machine: &Machine) -> Result<CheckReport, Failure> {
+/// What check finds.
+fn check_as(machine: &Machine, options: &CheckOptions) -> Result<CheckReport, Failure> {
     let timer = SimulatedTimer { world: Arc::clone(&machine.world), actor: machine.actor };
-    Ok(check(&machine.repository(), &CheckOptions::all_data(), &timer, &machine.monitor())?)
+    Ok(check(&machine.repository(), options, &timer, &machine.monitor())?)
 }
 
 /// Nothing is wrong.
-fn check_all(machine: &Machine) -> Result<(), Failure> {
-    let report = check_data(machine)?;
+fn check_all(machine: &Machine, read_data: bool) -> Result<(), Failure> {
+    let options = if read_data { CheckOptions::all_data() } else { CheckOptions::default() };
+    let report = check_as(machine, &options)?;
     match report.faults.into_iter().next() {
         Some(fault) => Err(unexpected(format!("in the end, check finds: {}", fault.describe()))),
         None => Ok(()),
@@ -107,7 +108,7 @@ fn damage(machine: &Machine, random: &mut Random) -> Result<(), Failure> {
     };
     world.note(|| format!("{name} is {what}"));
     let is_needed = world.with_truth(|truth| Ok(truth.depends_on(name))).unwrap_or(false);
-    let report = check_data(machine)?;
+    let report = check_as(machine, &CheckOptions::all_data())?;
     if is_needed && report.faults.is_empty() {
         return Err(unexpected(format!("{name} was {what}, and check finds nothing")));
     }

@@ -47,7 +47,7 @@ impl Machine {
     pub fn repository(&self) -> Repository {
         let Self { world, actor, role, client, folder } = self;
         let number = world.number();
-        let number = if world.plan.plant == Some(Plant::NamesUsedAgain) { 7 } else { number };
+        let number = if world.plan.plant == Some(Plant::NamesUsedAgain) && *role != Role::Watcher { 7 } else { number };
         let entropy: Arc<dyn Entropy> = Arc::new(SeededEntropy::new(number));
         let mut store: Arc<dyn Store> = Arc::new(SimulatedStore::new(world, *actor, *role));
         if client.retries {

@@ -23,7 +23,7 @@ pub enum Plant {
     TombstonesSeenOnce,
     /// Writers see the tombstones that there were before they read the timeline.
     TombstonesSeenEarly,
-    /// Packs of the same chunks have the same name.
+    /// Packs of the same chunks have the same name: writers but for watchers, whose journals need names of their own, draw the same random numbers each time.
     NamesUsedAgain,
     /// The collector does not see one timeline.
     TimelineUnseen,

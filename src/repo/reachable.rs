@@ -2,7 +2,7 @@
 //!
 //! Memory: a bit for each place in the index, and 32 bytes for each segment of a page map that was read; each is read once, however many snapshots share it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::base::id::{ChunkId, ObjectHash};
 use crate::base::page::PageCount;
@@ -20,7 +20,7 @@ pub struct Reachable {
     /// A bit for each position in the index, set for the first place of each chunk that is needed.
     marks: Vec<u64>,
     maps: HashSet<ChunkId>,
-    lost: HashMap<ChunkId, ObjectHash>,
+    lost: BTreeMap<ChunkId, ObjectHash>,
 }
 
 /// What of a pack is needed.
@@ -40,7 +40,7 @@ impl Reachable {
     /// Nothing, yet, of what this index lists.
     pub fn new(index: &Index) -> Self {
         let marks = vec![0; index.len().div_ceil(64)];
-        Self { index: index.clone(), marks, maps: HashSet::new(), lost: HashMap::new() }
+        Self { index: index.clone(), marks, maps: HashSet::new(), lost: BTreeMap::new() }
     }
 
     /// Adds what these layers of a snapshot need. Chunks that stand nowhere are [lost](Self::lost); a page map that cannot be read is a fault.
