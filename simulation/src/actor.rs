@@ -147,7 +147,7 @@ impl Actor {
 
     fn collect(&mut self) -> Result<(), Failure> {
         collect(&self.machine, *self.random.pick(&[0.0, 0.5, 0.8, 1.0]), &mut || {
-            self.machine.world.pass(self.machine.actor)
+            self.machine.world.pass(self.machine.actor);
         })
     }
 

@@ -170,12 +170,11 @@ fn is_locked(error: &StoreError) -> bool {
     matches!(error, StoreError::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied)
 }
 
+/// An object, and what came of its deletion.
+type Deleted = (ObjectName, Result<(), StoreError>);
+
 /// Deletes objects, several at once; says of each what came of it.
-fn delete(
-    repository: &Repository,
-    names: Vec<ObjectName>,
-    monitor: &dyn Monitor,
-) -> Result<Vec<(ObjectName, Result<(), StoreError>)>, PruneError> {
+fn delete(repository: &Repository, names: Vec<ObjectName>, monitor: &dyn Monitor) -> Result<Vec<Deleted>, PruneError> {
     let store = repository.store();
     let mut all = Vec::new();
     for names in names.chunks(store.concurrency().max(1) * 16) {
