@@ -59,6 +59,24 @@ fn is_memory_or_tidying(call: &Call) -> bool {
 
 const SNAPSHOT: &[&str] = &["-r", "repository", "snapshot", "../databases/a.db"];
 
+/// Stands for the id of the first snapshot in `repository`.
+pub const FIRST_SNAPSHOT: &str = "<first snapshot>";
+
+/// All but the last two, which can come back for so long as is named behind it.
+const FORGET: &[&str] = &[
+    "-r",
+    "repository",
+    "forget",
+    "--keep-last",
+    "2",
+    "--min-count",
+    "1",
+    "--allow-odd-times",
+    "--yes",
+    "--grace",
+    "7d",
+];
+
 /// Of a command that writes to `repository` alone.
 const ON_REPOSITORY: Case = Case {
     name: "",
@@ -124,11 +142,40 @@ pub const CASES: &[Case] = &[
         made: &["repository", "second"],
         ..ON_REPOSITORY
     },
+    Case { name: "forget", arguments: FORGET, ..ON_REPOSITORY },
+    Case {
+        name: "unforget",
+        prepare: with_forgotten,
+        arguments: &["-r", "repository", "unforget", "--all"],
+        ..ON_REPOSITORY
+    },
+    Case {
+        name: "hold",
+        arguments: &["-r", "repository", "hold", FIRST_SNAPSHOT, "--reason", "trial"],
+        ..ON_REPOSITORY
+    },
     Case {
         name: "prune",
         prepare: with_forgotten,
         arguments: &["-r", "repository", "prune", "--min-age", "0h"],
         settled: Some((&["-r", "repository", "prune", "--min-age", "0h", "--dry-run"], "nothing to give up")),
+        ..ON_REPOSITORY
+    },
+    Case {
+        name: "repair, the index",
+        prepare: without_index,
+        arguments: &["-r", "repository", "repair", "--read-data", "--yes"],
+        whole: &[],
+        settled: Some((&["-r", "repository", "repair", "--read-data", "--yes"], "nothing to mend")),
+        ..ON_REPOSITORY
+    },
+    Case {
+        name: "repair, from another",
+        prepare: with_one_damaged,
+        arguments: &["-r", "repository", "-r", "second", "repair", "--read-data", "--yes"],
+        whole: &["second"],
+        made: &["repository+second"],
+        settled: Some((&["-r", "repository", "-r", "second", "sync"], "every destination is whole")),
         ..ON_REPOSITORY
     },
     Case { name: "verify", arguments: &["-r", "repository", "verify"], ..ON_REPOSITORY },
@@ -240,14 +287,31 @@ fn with_change(place: &Place) {
     change(place, 3);
 }
 
-/// Snapshots that are forgotten for good, of which one is a full one of its own, beside others that stay.
+/// Five snapshots, of which one is a full one again, and the first three are forgotten, for good.
 fn with_forgotten(place: &Place) {
     with_snapshots(place);
     change(place, 3);
     succeeds(place, &["-r", "repository", "snapshot", "--strategy", "full", "../databases/a.db"]);
     change(place, 4);
     succeeds(place, SNAPSHOT);
-    place.forget("repository", 3);
+    let grace = FORGET.len() - 1;
+    succeeds(place, &[&FORGET[..grace], &["0h"]].concat());
+}
+
+fn without_index(place: &Place) {
+    with_snapshots(place);
+    fs::remove_dir_all(place.path("repository/index")).unwrap();
+}
+
+/// Of two destinations one has a pack with a wrong byte, and lacks its index.
+fn with_one_damaged(place: &Place) {
+    with_two_destinations(place);
+    succeeds(place, &["-r", "repository", "-r", "second", "snapshot", "../databases/a.db"]);
+    fs::remove_dir_all(place.path("repository/index")).unwrap();
+    let pack = place.files("repository/packs").remove(0);
+    let mut bytes = fs::read(&pack).unwrap();
+    bytes[200] ^= 1;
+    fs::write(&pack, bytes).unwrap();
 }
 
 fn with_two_destinations(place: &Place) {

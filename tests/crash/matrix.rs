@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
-use super::cases::Case;
+use super::cases::{Case, FIRST_SNAPSHOT};
 use super::place::{Place, State};
 use super::unsynced::Run;
 use crate::tracer::{self, Call, Fault, Traced};
@@ -91,9 +91,10 @@ impl Findings {
 /// A case with its prepared place.
 pub struct Prepared<'a> {
     case: &'a Case,
+    arguments: Vec<String>,
     folder: TempDir,
     template: Place,
-    /// The states that were acknowledged before the command.
+    /// The states that were acknowledged before the command, and that it is to keep.
     known: BTreeSet<State>,
     /// The states that may stand at the target: those, and what the command makes.
     restorable: BTreeSet<State>,
@@ -108,18 +109,22 @@ pub fn prepare(case: &Case) -> Prepared<'_> {
     let folder = room();
     let template = Place::new(folder.path().join("template"));
     (case.prepare)(&template);
-    let states = |place: &Place| -> BTreeSet<State> {
+    let states = |place: &Place| -> Result<BTreeSet<State>, String> {
         let there = case.made.iter().filter(|repository| place.has(repository));
-        there.flat_map(|repository| place.states(repository).unwrap()).collect()
+        there.map(|repository| place.states(repository)).try_fold(BTreeSet::new(), |all, states| Ok(&all | &states?))
     };
-    let known = states(&template);
+    let first = template.first_snapshot("repository").unwrap_or_default();
+    let argument = |argument: &&str| argument.replace(FIRST_SNAPSHOT, &first);
+    let arguments: Vec<String> = case.arguments.iter().map(argument).collect();
     let place = template.copy(folder.path().join(UNDISTURBED));
-    let traced = tracer::run(&mut place.command(case.arguments), place.root(), None).unwrap();
+    let traced = tracer::run(&mut place.command(&arguments), place.root(), None).unwrap();
     assert_eq!(traced.ended, Ok(0), "{}: {}", case.name, traced.stderr);
     let outcome = place.outcome(case.made).unwrap();
-    let restorable = states(&place);
+    let restorable = states(&place).unwrap();
+    // What the command is to take away need not stay; and what is damaged may not say what it holds.
+    let known = states(&template).map_or_else(|_| restorable.clone(), |before| &before & &restorable);
     fs::remove_dir_all(place.root()).unwrap();
-    Prepared { case, folder, template, known, restorable, outcome, calls: traced.calls }
+    Prepared { case, arguments, folder, template, known, restorable, outcome, calls: traced.calls }
 }
 
 /// In memory where that can be had: what is tested does not depend on the disk, and syncing it takes most of the time.
@@ -139,7 +144,7 @@ impl Prepared<'_> {
     /// Disturbs one call; `false` if the run ended before it.
     pub fn disturb(&self, number: usize, fault: Fault, scope: Scope, findings: &mut Findings) -> bool {
         let place = self.fresh("run");
-        let traced = tracer::run(&mut place.command(self.case.arguments), place.root(), Some((number, fault))).unwrap();
+        let traced = tracer::run(&mut place.command(&self.arguments), place.root(), Some((number, fault))).unwrap();
         if !traced.disturbed {
             return false;
         }
@@ -165,7 +170,7 @@ impl Prepared<'_> {
             remove(&path);
             let place = after_kill.copy(path);
             let fault = Some((number, Fault::KillBefore));
-            let traced = tracer::run(&mut place.command(self.case.arguments), place.root(), fault).unwrap();
+            let traced = tracer::run(&mut place.command(&self.arguments), place.root(), fault).unwrap();
             if !traced.disturbed {
                 return;
             }
@@ -265,7 +270,7 @@ impl Prepared<'_> {
     /// The next run does what was left to do, and nothing is left over.
     fn recover(&self, place: &Place) -> Result<(), String> {
         place.age_leftovers(self.case.made);
-        match (place.run(self.case.arguments), self.case.refusal) {
+        match (place.run(&self.arguments), self.case.refusal) {
             (Ok(_), _) => {}
             (Err(said), Some(words)) if said.contains(words) => {}
             (Err(said), _) => return Err(format!("the next run failed: {said}")),
@@ -281,7 +286,7 @@ impl Prepared<'_> {
         }
         let Some((question, answer)) = self.case.settled else { return Ok(()) };
         // What the next run found half done, the one after it finds done; and so does the question.
-        place.run(self.case.arguments)?;
+        place.run(&self.arguments)?;
         place.run(question)?;
         let said = place.run(question)?;
         if !said.contains(answer) {

@@ -9,15 +9,9 @@ use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use continuum::base::clock::{SystemClock, UnixMicros};
-use continuum::base::entropy::OsEntropy;
 use continuum::format::name::ObjectName;
-use continuum::format::timeline::Event;
-use continuum::repo::timeline::{self, Behind};
-use continuum::repo::{self, Environment};
 use continuum::store::Store;
 use continuum::store::local::LocalStore;
 use continuum::store::state::LocalState;
@@ -146,7 +140,7 @@ impl Place {
             let states = self.states(repository)?.into_iter();
             outcome.extend(states.map(|State { database, root, .. }| format!("{repository}: state {database} {root}")));
             let snapshots = self.json(repository, &["snapshots"])?;
-            let members = ["database", "blake3", "tags"];
+            let members = ["database", "blake3", "tags", "held"];
             let describe = |snapshot: &Value| members.map(|member| snapshot[member].to_string()).join(" ");
             let snapshots = snapshots["snapshots"].as_array().unwrap().iter();
             outcome.extend(snapshots.map(|snapshot| format!("{repository}: snapshot {}", describe(snapshot))));
@@ -163,21 +157,18 @@ impl Place {
         Ok(outcome)
     }
 
-    /// Lets the first `count` snapshots of `a` be forgotten, and their time be over.
-    pub fn forget(&self, repository: &str, count: usize) {
-        let environment = Environment {
-            clock: Arc::new(SystemClock),
-            entropy: Arc::new(OsEntropy),
-            state: Some(LocalState::new(self.path("state/continuum"))),
-            upload_threads: 0,
-            fetch_threads: 0,
-        };
-        let store = Arc::new(LocalStore::new(self.path(repository)));
-        let opened = repo::open(store, &PASSWORD.into(), environment).unwrap();
-        let (mut timeline, _) = timeline::load(&opened, "a").unwrap();
-        let snapshots = timeline.kept().take(count).map(|kept| kept.reference()).collect();
-        let event = Event::Forgotten { snapshots, until: UnixMicros(0) };
-        timeline.append(&opened, "a", event, Behind::Anything).unwrap();
+    /// All files below a folder, sorted.
+    pub fn files(&self, folder: &str) -> Vec<PathBuf> {
+        let mut files = Vec::new();
+        collect(&self.path(folder), &mut files);
+        files.sort();
+        files
+    }
+
+    /// The id of the first snapshot, if there is any.
+    pub fn first_snapshot(&self, repository: &str) -> Option<String> {
+        let snapshots = self.json(repository, &["snapshots"]).ok()?;
+        Some(snapshots["snapshots"][0]["id"].as_str()?.to_owned())
     }
 
     /// Makes all temporary files of repositories and of the local state two days old.
