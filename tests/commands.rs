@@ -84,7 +84,7 @@ const TAKEN: [&str; 23] = [
 ];
 
 /// Members of a snapshot in a listing.
-const LISTED: [&str; 16] = [
+const LISTED: [&str; 18] = [
     "id",
     "database",
     "sequence",
@@ -101,6 +101,8 @@ const LISTED: [&str; 16] = [
     "blake3",
     "added_bytes",
     "verified",
+    "forgotten_until",
+    "held",
 ];
 
 #[test]

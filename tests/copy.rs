@@ -84,6 +84,12 @@ impl Pair {
         bytes(&self.0.path(side).join("packs"))
     }
 
+    /// How many entries the timelines on one side have.
+    fn entries(&self, side: &str) -> usize {
+        let folders = fs::read_dir(self.0.path(side).join("timelines")).into_iter().flatten().flatten();
+        folders.map(|folder| fs::read_dir(folder.path()).into_iter().flatten().flatten().count()).sum()
+    }
+
     /// Both sides list the same states, but for ids and what was added, and every state of the destination restores.
     #[track_caller]
     fn is_equal(&self) {
@@ -287,11 +293,11 @@ fn a_watched_destination_is_refused() {
     command.env("CONTINUUM_REPOSITORY", pair.destination()).env("CONTINUUM_PASSWORD", "another horse");
     let mut watching = command.stderr(std::process::Stdio::null()).spawn().unwrap();
     let patience = Instant::now() + Duration::from_secs(60);
-    while fs::read_dir(pair.0.path("destination/timelines")).is_err() {
+    // The log begins, has a snapshot, and then a watcher.
+    while pair.entries("destination") < 3 {
         assert!(Instant::now() < patience, "nobody watches");
         std::thread::sleep(Duration::from_millis(20));
     }
-    std::thread::sleep(Duration::from_millis(500));
     watching.kill().unwrap();
     watching.wait().unwrap();
     pair.copy_fails(&[], 1, &["orders: is watched by a process on", "into the destination"]);

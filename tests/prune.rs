@@ -270,8 +270,8 @@ fn what_is_held_or_last_or_in_its_grace_stays() {
     let until = UnixMicros(world.clock.now().0 + 24 * HOUR);
     world.append("orders", Event::Forgotten { snapshots: vec![reference(&all[1])], until });
     assert!(world.plan(at_once()).is_empty());
-    world.expect(&[&all[0], &all[2]]);
-    // The last one was forgotten at the user's wish, and is kept for what comes.
+    // What comes continues the last one: it is not forgotten as long as it is the last.
+    world.expect(&[&all[0], &all[2], &all[3]]);
     world.append("orders", Event::Unforgotten { snapshots: vec![reference(&all[3])] });
     world.advance(25);
     assert_eq!(world.plan(at_once()).due["orders"], 1);

@@ -85,7 +85,7 @@ impl Run {
     fn add(&mut self, number: usize, call: &Call, root: &Path) {
         let Ok(path) = call.path.strip_prefix(root) else { return };
         match call.name {
-            "fsync" | "fdatasync" => return self.sync(number, path),
+            "fsync" | "fdatasync" => self.sync(number, path),
             "open" | "openat" | "creat" => self.open(number, path, call.word),
             "mkdir" | "mkdirat" => self.make(number, path, None),
             "write" | "pwrite64" | "writev" => {
@@ -337,7 +337,7 @@ impl Disk {
                 content[*offset..offset + bytes.len()].copy_from_slice(bytes);
             }
             Change::Length { file, bytes } => {
-                self.nodes[*file].as_mut().expect("a file has a length").resize(*bytes, 0)
+                self.nodes[*file].as_mut().expect("a file has a length").resize(*bytes, 0);
             }
             Change::Name { folder, name, node } => _ = self.names.insert((*folder, name.clone()), *node),
             Change::Unname { folder, name } => _ = self.names.remove(&(*folder, name.clone())),
