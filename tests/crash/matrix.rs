@@ -292,7 +292,7 @@ impl Prepared<'_> {
         if !said.contains(answer) {
             return Err(format!("{question:?} says {said:?}, and not {answer:?}"));
         }
-        let folders = self.case.made.iter().flat_map(|repository| repository.split('+'));
+        let mut folders = self.case.made.iter().flat_map(|repository| repository.split('+'));
         folders.try_for_each(|folder| place.holds(folder, &BTreeSet::new()))
     }
 
