@@ -30,8 +30,7 @@ pub fn make() -> BTreeMap<&'static str, Vec<Vec<u8>>> {
     ] {
         seeds.insert(target, contents(subject, kind));
     }
-    seeds
-        .insert("config", of(&vectors("config"), |vector| Some(hex(vector, "object")?[8..].to_vec()).map(config_body)));
+    seeds.insert("config", of(&vectors("config"), |vector| Some(config_body(hex(vector, "object")?[8..].to_vec()))));
     seeds.insert(
         "key_slot",
         of(&vectors("key_slot"), |vector| {

@@ -11,8 +11,11 @@ mod memory;
 mod objects;
 mod sqlite;
 
+/// Takes any bytes, and panics if something does not hold.
+pub type Target = fn(&[u8]);
+
 /// Name and function of each target.
-pub const TARGETS: &[(&str, fn(&[u8]))] = &[
+pub const TARGETS: &[(&str, Target)] = &[
     ("chunk", chunks::chunk),
     ("configuration", memory::configuration),
     ("config", objects::config),

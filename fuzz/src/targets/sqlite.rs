@@ -71,7 +71,7 @@ pub fn names(bytes: &[u8]) {
     let mut unescaped = parts.next().unwrap_or_default().as_bytes().to_vec();
     for part in parts {
         unescaped.push(u8::from_str_radix(&part[..2], 16).expect("two digits"));
-        unescaped.extend(part[2..].as_bytes());
+        unescaped.extend(&part.as_bytes()[2..]);
     }
     assert_eq!(unescaped, bytes);
 }
