@@ -92,7 +92,8 @@ impl Plan {
         let faultless = r.chance(200);
         let client_count = r.between(1, 3) as usize;
         let clients: Vec<Client> = (0..client_count).map(|_| Client::of(r)).collect();
-        let steps = r.between(80, 240);
+        // Entries are deleted only in logs that have grown.
+        let steps = if r.chance(50) { r.between(300, 700) } else { r.between(80, 240) };
         let lags = r.chance(250) || plant == Some(Plant::LagUntold);
         let list_lag = if lags { r.between(1, 20) as i64 * SECOND } else { 0 };
         let outage_begin = r.below(steps * 3);

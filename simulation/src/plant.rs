@@ -2,6 +2,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use continuum::base::id::DatabaseId;
 use continuum::format::name::{Folder, ObjectName};
 use continuum::store::{Creation, Listed};
 
@@ -51,11 +52,13 @@ pub enum Plant {
     EntriesOverwritten,
     /// Any object may be acknowledged and not written.
     WritesLost,
+    /// Who has created an entry does not see the stone behind it.
+    StonesUnseen,
 }
 
 impl Plant {
     /// All of them.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::FenceNotWritten,
         Self::TombstonesAfterFence,
         Self::TombstonesTakenBack,
@@ -76,6 +79,7 @@ impl Plant {
         Self::FoldsNotWritten,
         Self::EntriesOverwritten,
         Self::WritesLost,
+        Self::StonesUnseen,
     ];
 }
 
@@ -90,6 +94,8 @@ pub struct Spoiler {
 struct Memory {
     tombstones: Option<Vec<Listed>>,
     held_back: Vec<(ObjectName, Vec<u8>)>,
+    /// The entry that was created last.
+    entry: Option<ObjectName>,
 }
 
 /// What becomes of a creation.
@@ -149,8 +155,20 @@ impl Spoiler {
         if is_lost || is_held_back { Spoiled::Pretended } else { Spoiled::Not }
     }
 
+    /// Whether an object seems not to be there.
+    pub fn hides(&self, name: &ObjectName) -> bool {
+        let created = self.memory().entry.as_ref().and_then(ObjectName::timeline);
+        let is_behind = |(database, sequence): (DatabaseId, u64)| {
+            created.is_some_and(|(of, last)| of == database && last < sequence && sequence.is_multiple_of(16))
+        };
+        self.plant == Some(Plant::StonesUnseen) && self.role != Role::Steward && name.timeline().is_some_and(is_behind)
+    }
+
     /// After an object was created.
     pub fn created(&self, world: &World, actor: usize, name: &ObjectName) {
+        if name.timeline().is_some() {
+            self.memory().entry = Some(name.clone());
+        }
         if self.is(Plant::TombstonesAfterFence, Role::Collector) && name.timeline().is_some() {
             self.release(world, actor);
         }

@@ -47,8 +47,9 @@ impl SimulatedStore {
         if !matches!(fate, Fate::Works | Fate::Short) {
             return Err(self.error("read", name.as_str()));
         }
+        let found = self.world.read(name).filter(|_| !self.spoiler.hides(name));
         let missing = || StoreError::NotFound { location: self.location(), name: name.clone() };
-        Ok((fate, self.world.read(name).ok_or_else(missing)?))
+        Ok((fate, found.ok_or_else(missing)?))
     }
 }
 

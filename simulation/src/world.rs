@@ -69,6 +69,8 @@ pub struct Counts {
     pub failed: u64,
     /// Packs that were deleted.
     pub deleted_packs: u64,
+    /// Entries that were deleted.
+    pub deleted_entries: u64,
     /// Snapshots that were acknowledged.
     pub snapshots: u64,
     /// Commits of watchers that were acknowledged.
@@ -85,6 +87,7 @@ impl Counts {
         self.done += other.done;
         self.failed += other.failed;
         self.deleted_packs += other.deleted_packs;
+        self.deleted_entries += other.deleted_entries;
         self.snapshots += other.snapshots;
         self.commits += other.commits;
     }
@@ -94,7 +97,7 @@ impl fmt::Display for Counts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} requests, {} faults, {} late effects, {} kills; {} operations succeeded, {} failed; {} snapshots and {} commits acknowledged, {} packs deleted",
+            "{} requests, {} faults, {} late effects, {} kills; {} operations succeeded, {} failed; {} snapshots and {} commits acknowledged, {} packs and {} entries deleted",
             self.requests,
             self.faults,
             self.late,
@@ -103,7 +106,8 @@ impl fmt::Display for Counts {
             self.failed,
             self.snapshots,
             self.commits,
-            self.deleted_packs
+            self.deleted_packs,
+            self.deleted_entries
         )
     }
 }
@@ -616,6 +620,7 @@ impl State {
             let step = self.step;
             self.trace.note(|| format!("{step}   {name} is gone"));
             self.counts.deleted_packs += u64::from(name.is_pack());
+            self.counts.deleted_entries += u64::from(name.timeline().is_some());
             let verdict = self.truth.deleted(name);
             self.judge(verdict);
         }
