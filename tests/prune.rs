@@ -282,8 +282,27 @@ fn what_is_held_or_last_or_in_its_grace_stays() {
     world.forget("orders", &[&all[0]]);
     world.prune();
     world.expect(&[&all[2], &all[3]]);
+}
+
+/// Entries that are gone are deleted behind stones only, which stay: no name that is free again can be taken for the end.
+#[test]
+fn what_is_gone_of_a_log_is_deleted_as_far_as_a_stone_stands_behind_it() {
+    let world = World::new();
+    world.make("orders", 2_000);
+    let first = world.snapshot("orders", Choice::Full);
+    world.change("orders", 2);
+    let last = world.snapshot("orders", Choice::Full);
+    for _ in 0..40 {
+        world.append("orders", Event::Begun {});
+    }
+    world.forget("orders", &[&first]);
+    world.prune();
+    world.expect(&[&last]);
     let entries = world.store.list(Folder::Timelines).unwrap();
-    assert_eq!(entries.len(), 5, "two snapshots, what was said of one of them, and what is gone: {entries:?}");
+    let there: Vec<u64> = entries.iter().filter_map(|listed| Some(listed.name.timeline()?.1)).collect();
+    // The log has 45 entries: begun, two snapshots, 40 that say nothing, what was forgotten, and what is gone.
+    let expected: Vec<u64> = [last.sequence, 16].into_iter().chain(32..=45).collect();
+    assert_eq!(there, expected);
 }
 
 /// What a snapshot counted on because another database had it is marked while it is at work.

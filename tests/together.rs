@@ -150,7 +150,10 @@ fn snapshots(repository: &Repository) -> Vec<Value> {
 fn is_committed(repository: &Repository, snapshot: &Value, [watched, snapped]: [&Ledger; 2]) -> bool {
     let id = snapshot["id"].as_str().expect("an id");
     let target = repository.path(&format!("back-{id}-{:?}.db", thread::current().id()));
-    let _ = std::fs::remove_file(&target);
+    // With what SQLite may have left beside it, when it was looked at before.
+    for end in ["", "-wal", "-shm"] {
+        let _ = std::fs::remove_file(format!("{}{end}", target.display()));
+    }
     let restored = repository.run(&["restore", id, "--to", text(&target)]);
     if !restored.output.status.success() {
         return false;
