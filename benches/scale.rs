@@ -23,10 +23,13 @@ use continuum::format::pack::PackedChunk;
 use continuum::format::timeline::Event;
 use continuum::monitor::Silent;
 use continuum::ops::check::{CheckOptions, ReadData, check};
+use continuum::ops::forget::{ForgetOptions, What, plan_forget};
 use continuum::ops::prune::{PruneOptions, plan_prune};
 use continuum::ops::repair::{RepairOptions, plan_repair};
 use continuum::ops::snapshot::{Choice, SnapshotOptions, snapshot};
 use continuum::ops::snapshots::snapshots;
+use continuum::policy::refusal::Allowed;
+use continuum::policy::retention::Policy;
 use continuum::repo::chunk_writer::{ChunkWriter, EncodeOptions};
 use continuum::repo::index::Index;
 use continuum::repo::timeline::{self, Behind};
@@ -134,8 +137,11 @@ fn measure(action: &str, folder: &Path) {
 }
 
 fn forget(folder: &Path) -> String {
-    let _ = open_local(folder);
-    "not built".into()
+    let allowed = Allowed { odd_times: false, max_share: 1.0 };
+    let what = What::ByPolicy { policy: Policy::default(), zone: jiff::tz::TimeZone::UTC, allowed };
+    let options = ForgetOptions { what, name: None, grace: 0 };
+    let plan = plan_forget(&open_local(folder), &options, &Silent).expect("a plan");
+    format!("{} MiB would come back", plan.freed_bytes.unwrap_or_default() >> 20)
 }
 
 fn random() -> [u8; 32] {
