@@ -6,13 +6,16 @@
 //! A reader takes a chunk from wherever it is. A writer that leaves a chunk out, because the index knows it, relies on its pack being there for good: only an index that was
 //! [loaded for that](Index::load_reliable), after the tombstones, says so ([`Index::reliable`]).
 
+use std::cmp::Ordering;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
+use rayon::prelude::*;
+
 use crate::base::id::{ChunkId, ObjectHash};
 use crate::format::FormatError;
-use crate::format::index::{IndexSegment, ListedPack};
+use crate::format::index::{IndexEntry, IndexSegment, ListedPack};
 use crate::format::manifest::Layer;
 use crate::format::name::Folder;
 use crate::format::pack::PackedChunk;
@@ -23,6 +26,10 @@ use crate::store::{Listed, StoreError};
 use super::copies::{read_folder, read_named};
 use super::tombstones::Tombstones;
 use super::{Fault, Repository, RepositoryError};
+
+/// About so many entries are sorted at a time: 700 KiB of them.
+const PIECE_ENTRIES: usize = 16_384;
+const MAX_PIECES: usize = 256;
 
 /// Where a chunk stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +64,11 @@ impl fmt::Debug for Index {
 struct Entry {
     chunk: PackedChunk,
     pack: u32,
+}
+
+impl Entry {
+    /// Stands for one that is about to be written.
+    const NONE: Self = Self { chunk: PackedChunk { id: ChunkId([0; 32]), offset: 0, length: 0 }, pack: 0 };
 }
 
 impl Index {
@@ -116,21 +128,17 @@ impl Index {
         segments: impl IntoIterator<Item = Result<IndexSegment, Fault>>,
         tombstones: Option<Arc<Tombstones>>,
     ) -> (Self, Vec<Fault>) {
-        let segments: Vec<_> = segments.into_iter().collect();
-        let count = segments.iter().flatten().map(|segment| segment.entries.len()).sum();
-        let (mut packs, mut entries, mut faults) = (Vec::new(), Vec::with_capacity(count), Vec::new());
+        let (mut packs, mut runs, mut faults) = (Vec::new(), Vec::new(), Vec::new());
         for segment in segments {
             match segment {
                 Ok(segment) => {
-                    let first = packs.len() as u32;
+                    runs.push(Run { first_pack: packs.len() as u32, entries: segment.entries });
                     packs.extend(segment.packs);
-                    let found = segment.entries.into_iter();
-                    entries.extend(found.map(|entry| Entry { chunk: entry.chunk, pack: first + entry.pack }));
                 }
                 Err(fault) => faults.push(fault),
             }
         }
-        sort(&mut entries, &packs, tombstones.as_deref());
+        let entries = merge(&runs, &order(&packs, tombstones.as_deref()));
         (Self { packs: Arc::new(packs), entries: Arc::new(entries), is_partial: false, tombstones }, faults)
     }
 
@@ -212,7 +220,8 @@ impl Index {
         entries.extend_from_slice(&self.entries);
         entries.extend(new);
         let tombstones = self.tombstones.clone();
-        sort(&mut entries, &packs, tombstones.as_deref());
+        // Two runs: a merge sort takes them as they are.
+        entries.sort_by(order(&packs, tombstones.as_deref()));
         Self { packs: Arc::new(packs), entries: Arc::new(entries), is_partial: self.is_partial, tombstones }
     }
 
@@ -250,12 +259,57 @@ impl Index {
 }
 
 /// By chunk. Of the places of one those come last whose packs are being deleted.
-fn sort(entries: &mut [Entry], packs: &[ListedPack], tombstones: Option<&Tombstones>) {
+fn order(packs: &[ListedPack], tombstones: Option<&Tombstones>) -> impl Fn(&Entry, &Entry) -> Ordering + Sync {
     let buried = |pack: &ListedPack| tombstones.is_some_and(|tombstones| tombstones.names(pack.name));
     let buried: Vec<bool> = packs.iter().map(buried).collect();
-    // Runs that are in order, one for each segment: a merge sort takes them as they are.
-    let order = |entry: &Entry| (buried[entry.pack as usize], entry.pack);
-    entries.sort_by(|a, b| a.chunk.id.cmp(&b.chunk.id).then_with(|| order(a).cmp(&order(b))));
+    let rest = move |entry: &Entry| (buried[entry.pack as usize], entry.pack, entry.chunk.offset);
+    move |a, b| a.chunk.id.cmp(&b.chunk.id).then_with(|| rest(a).cmp(&rest(b)))
+}
+
+/// What one segment adds, in its order.
+struct Run {
+    /// Where its packs begin among all.
+    first_pack: u32,
+    entries: Vec<IndexEntry>,
+}
+
+/// All runs as one. Ids are hashes: cut by their first byte into pieces of much the same size, which a processor's cache holds, each is sorted by itself.
+fn merge(runs: &[Run], order: &(impl Fn(&Entry, &Entry) -> Ordering + Sync)) -> Vec<Entry> {
+    let count: usize = runs.iter().map(|run| run.entries.len()).sum();
+    let piece_count = (count / PIECE_ENTRIES).clamp(1, MAX_PIECES);
+    let piece = |id: ChunkId| (usize::from(id.0[0]) * piece_count) >> 8;
+    let mut entries = vec![Entry::NONE; count];
+    let (mut pieces, mut rest) = (Vec::with_capacity(piece_count), entries.as_mut_slice());
+    let mut begins = vec![0; runs.len()];
+    for at in 0..piece_count {
+        let parts: Vec<(u32, &[IndexEntry])> = runs
+            .iter()
+            .zip(&mut begins)
+            .map(|(run, begin)| {
+                let left = &run.entries[*begin..];
+                let part = &left[..left.partition_point(|entry| piece(entry.chunk.id) <= at)];
+                *begin += part.len();
+                (run.first_pack, part)
+            })
+            .collect();
+        let (piece, others) = rest.split_at_mut(parts.iter().map(|(_, part)| part.len()).sum());
+        pieces.push((piece, parts));
+        rest = others;
+    }
+    let fill = |(piece, parts): (&mut [Entry], Vec<(u32, &[IndexEntry])>)| {
+        let all = parts.iter().flat_map(|&(first, part)| {
+            part.iter().map(move |entry| Entry { chunk: entry.chunk, pack: first + entry.pack })
+        });
+        piece.iter_mut().zip(all).for_each(|(place, entry)| *place = entry);
+        piece.sort_unstable_by(order);
+    };
+    // One is not worth waking others.
+    if piece_count == 1 {
+        pieces.into_iter().for_each(fill)
+    } else {
+        pieces.into_par_iter().for_each(fill)
+    }
+    entries
 }
 
 /// The places of an index by pack: 4 bytes a place beside the index.
@@ -277,4 +331,43 @@ impl ByPack {
 
 fn open_segment(repository: &Repository, object: &[u8]) -> Result<IndexSegment, FormatError> {
     IndexSegment::open(object, &repository.config.seal_context(), &repository.keys.index)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::entropy::{Entropy, SeededEntropy};
+
+    /// Runs in order, of ids that often stand in several of them.
+    fn runs(count: usize, entries: usize) -> Vec<Run> {
+        let entropy = SeededEntropy::new(7);
+        let run = |at: usize| {
+            let entry = |offset: usize| {
+                let mut id = [0; 32];
+                id[..2].copy_from_slice(&(&entropy as &dyn Entropy).bytes::<2>());
+                let chunk = PackedChunk { id: ChunkId(id), offset: offset as u32, length: 1 };
+                IndexEntry { pack: (offset % 2) as u32, chunk }
+            };
+            let mut entries: Vec<IndexEntry> = (0..entries).map(entry).collect();
+            entries.sort_unstable_by_key(|entry| (entry.chunk.id, entry.pack, entry.chunk.offset));
+            Run { first_pack: 2 * at as u32, entries }
+        };
+        (0..count).map(run).collect()
+    }
+
+    #[test]
+    fn pieces_are_merged_as_the_whole_would_be() {
+        for (count, entries) in [(0, 0), (1, 5), (3, 0), (2, PIECE_ENTRIES), (7, PIECE_ENTRIES)] {
+            let runs = runs(count, entries);
+            let buried = |pack: u32| pack.is_multiple_of(3);
+            let key = |entry: &Entry| (entry.chunk.id, buried(entry.pack), entry.pack, entry.chunk.offset);
+            let merged = merge(&runs, &|a: &Entry, b: &Entry| key(a).cmp(&key(b)));
+            let whole = runs.iter().flat_map(|run| {
+                run.entries.iter().map(|entry| Entry { chunk: entry.chunk, pack: run.first_pack + entry.pack })
+            });
+            let mut whole: Vec<_> = whole.map(|entry| key(&entry)).collect();
+            whole.sort_unstable();
+            assert!(merged.iter().map(key).eq(whole), "{count} runs of {entries}");
+        }
+    }
 }
