@@ -39,11 +39,12 @@ pub fn read_packs(
     monitor.event(Event::Started { phase: Phase::CheckData, total_bytes });
     let width = repository.store().concurrency().clamp(1, MOST_AT_ONCE);
     for packs in packs.chunks(width) {
-        monitor.check_cancelled()?;
         if is_time_up() {
             break;
         }
         let read = concurrently(width, packs, |pack| read_pack(repository, pack.name, by_pack.chunks(pack.name)));
+        // Asked for while the last of them were read, too: who interrupts is not told that all is well.
+        monitor.check_cancelled()?;
         for (&pack, faults) in packs.iter().zip(read) {
             take(pack, faults);
             monitor.event(Event::Advanced(pack.length));
