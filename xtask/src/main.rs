@@ -10,7 +10,9 @@
 //! | `crash` | the program killed, and given errors, at each of its write-like system calls | [`crash`] |
 //! | `fuzz` | every decoder on bytes that a fuzzer makes up | [`fuzz`] |
 //! | `mutants` | whether the tests notice when code is wrong that data depend on | [`mutants`] |
+//! | `together` | backups, a watcher, forget and prune at once, for minutes | [`together`] |
 //! | `soak` | random runs of a watched database, for as long as told | [`soak`] |
+//! | `reliability` | all of these long proofs, and the table of README.md | [`reliability`] |
 //! | `bench` | compares us with other backup tools, side by side | [`bench`] |
 //!
 //! Ends with 0 when all is well, 1 when a check or a step failed, 2 when the command line is wrong.
@@ -24,11 +26,13 @@ mod failure;
 mod fuzz;
 mod mutants;
 mod project;
+mod reliability;
 mod services;
 mod simulate;
 mod soak;
 mod test;
 mod tidy;
+mod together;
 
 use std::process::ExitCode;
 
@@ -70,6 +74,16 @@ usage: cargo xtask <command>
       --minutes N             for so long (default 10)
       --seed N                of the first run (default 1000)
       --cargo-profile NAME    what is built (default release)
+  together [options]        backups, a watcher, forget and prune at once: nothing is lost, and the space comes back
+      --minutes N             for so long (default 3)
+      --on NAME               with the repository on this service (default: in a folder)
+      --cargo-profile NAME    what is built (default dev)
+  reliability [options]     simulate, crash, together (in a folder and on s3), soak, fuzz and mutants, one after the
+                            other, which takes most of a day; prints the table of README.md
+      --seeds N               of simulate (default 1000000)
+      --minutes N             of together and soak (default 5)
+      --seconds N             of fuzz, for each target (default 600)
+      --without NAME          without this one (may be repeated)
   bench peers [options]     compare with other tools; one that is not installed is left out
                             (build --release first)
       --phase full            full backups and restores: restic, rustic, borg, zstd, cp (default)
@@ -116,6 +130,8 @@ fn dispatch(arguments: &mut Arguments) -> Result<(), Failure> {
         Some("fuzz") => fuzz::run(&root, &fuzz::Options::parse(arguments)?),
         Some("mutants") => mutants::run(&root, &mutants::Options::parse(arguments)?),
         Some("soak") => soak::run(&root, &soak::Options::parse(arguments)?),
+        Some("together") => together::run(&root, &together::Options::parse(arguments)?),
+        Some("reliability") => reliability::run(&root, &reliability::Options::parse(arguments)?),
         Some("bench") => bench::run(&root, arguments),
         Some("help" | "--help" | "-h") => {
             print!("{USAGE}");

@@ -9,7 +9,7 @@ use crate::failure::Failure;
 const SKIPPED_DIRECTORIES: &[&str] = &[".git", "target", "__pycache__", "mutants.out"];
 
 /// Where Rust code lies.
-const RUST_DIRECTORIES: &[&str] = &["src", "xtask/src", "tests", "benches", "fuzz/src"];
+const RUST_DIRECTORIES: &[&str] = &["src", "xtask/src", "tests", "benches", "fuzz/src", "simulation/src"];
 
 /// The repository's root: the folder above xtask's own.
 pub fn root() -> PathBuf {

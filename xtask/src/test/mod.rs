@@ -14,9 +14,9 @@ use crate::failure::Failure;
 use crate::services::{self, Service, State, Up};
 use suites::Suite;
 
-/// For how many seconds the tests that write beside a backup do so, unless `CONTINUUM_LIVE_SECONDS` says otherwise: less than on a local file
+/// For how many seconds the tests go on that write beside a backup, unless the environment says otherwise: less than on a local file
 /// system, where they have shown already that they are right.
-const LIVE_SECONDS: &str = "3";
+const SECONDS: [(&str, &str); 2] = [("CONTINUUM_LIVE_SECONDS", "3"), ("CONTINUUM_TOGETHER_SECONDS", "10")];
 
 /// What is run on which service, and what of it is ignored elsewhere. The server that lies has no place for a repository: what must happen there is a
 /// test of its own.
@@ -135,9 +135,8 @@ fn run_on(root: &Path, service: &Service, state: &State, commands: &[Vec<String>
     println!("test: {} at {}", service.name, state.url);
     let mut environment = state.environment.clone();
     environment.push((cargo::TEST_STORE.to_owned(), state.url.clone()));
-    if std::env::var_os("CONTINUUM_LIVE_SECONDS").is_none() {
-        environment.push(("CONTINUUM_LIVE_SECONDS".to_owned(), LIVE_SECONDS.to_owned()));
-    }
+    let unsaid = SECONDS.into_iter().filter(|(name, _)| std::env::var_os(name).is_none());
+    environment.extend(unsaid.map(|(name, seconds)| (name.to_owned(), seconds.to_owned())));
     run_all(root, commands, &environment)
 }
 

@@ -31,6 +31,7 @@ pub const ALL: &[Suite] = &[
     QUERY,
     VERIFY,
     MOUNT,
+    HOUSEKEEPING,
     // These look into the repository's folder.
     Suite {
         binary: "kill",
@@ -66,6 +67,7 @@ pub const SOME: &[Suite] = &[
     RACES,
     QUERY,
     VERIFY,
+    HOUSEKEEPING,
 ];
 
 /// A repository on several destinations at once: needs services of two kinds, and kills servers of its own beside them. Ignored wherever else tests are run.
@@ -93,6 +95,9 @@ const VERIFY: Suite =
 
 /// A server cannot be taken away by renaming a folder, nor its objects damaged by writing to files.
 const MOUNT: Suite = Suite { binary: "mount", only: &["content::", "following::", "names::"], without: &[] };
+
+/// Backups, a watcher, forget and prune at once.
+const HOUSEKEEPING: Suite = Suite { binary: "together", only: &[], without: &[] };
 
 /// Of those who make a repository in one place at once, one wins: here the server decides.
 const RACES: Suite =
