@@ -1,7 +1,7 @@
 //! Repositories that were written once and stay readable for ever: `tests/frozen/`, by this program and by the
 //! Python reader.
 //!
-//! `cargo test --test frozen -- --ignored make_frozen` made them; it refuses to replace one. A later format gets folders beside them.
+//! `cargo test --test frozen -- --ignored make_frozen` made them; it makes those that are not there yet, and replaces none. A later format gets folders beside them.
 
 mod program;
 #[path = "program/watch.rs"]
@@ -132,6 +132,11 @@ fn version_1_with_chacha20_poly1305_is_read() {
 }
 
 #[test]
+fn version_1_after_forget_hold_and_prune_is_read() {
+    check_program("v1-lifecycle");
+}
+
+#[test]
 fn version_1_is_read_by_python() {
     check_reader("v1");
 }
@@ -139,6 +144,11 @@ fn version_1_is_read_by_python() {
 #[test]
 fn version_1_with_chacha20_poly1305_is_read_by_python() {
     check_reader("v1-chacha");
+}
+
+#[test]
+fn version_1_after_forget_hold_and_prune_is_read_by_python() {
+    check_reader("v1-lifecycle");
 }
 
 /// A snapshot of a database, tagged with how it is taken.
@@ -195,24 +205,47 @@ fn freeze_commits(place: &Place, name: &str, rows: u32) {
     watched(4).kill();
 }
 
+/// What forget, hold and prune leave: snapshots that are gone with their packs and entries, tombstones, one that is forgotten, one that is held.
+fn freeze_lifecycle(place: &Place, name: &str) {
+    let path = place.path(&format!("{name}.db"));
+    make_database(&path, 4096, 12);
+    for nth in 0..20 {
+        change(&path, &format!("UPDATE note SET title = 'round {nth}' WHERE id = {}", nth % 12 + 1));
+        take_snapshot(place, &path, if nth % 5 == 0 { "full" } else { "incremental" }, "zstd");
+    }
+    let taken = listed(place);
+    let oldest = taken.iter().min_by_key(|snapshot| snapshot["sequence"].as_u64()).map(id).expect("some were taken");
+    place.continuum(&["hold", oldest, "--reason", "an audit"]);
+    let forget = ["forget", "--name", name, "--min-count", "1", "--max-share", "100%", "--yes"];
+    place.continuum(&[&forget[..], &["--keep-last", "4", "--grace", "0"]].concat());
+    place.continuum(&["prune", "--min-age", "0", "--repack-below", "95%"]);
+    place.continuum(&[&forget[..], &["--keep-last", "2", "--grace", "36500d"]].concat());
+}
+
 #[test]
-#[ignore = "writes the repositories"]
+#[ignore = "writes the repositories that are not there yet"]
 fn make_frozen() {
-    assert!(!frozen("expected.json").exists(), "frozen repositories are never replaced");
-    let mut expected = Map::new();
-    for (name, cipher) in [("v1", "aes-256-gcm"), ("v1-chacha", "chacha20-poly1305")] {
+    let written =
+        std::fs::read(frozen("expected.json")).map(|text| serde_json::from_slice::<Value>(&text).expect("JSON"));
+    let mut expected = written.unwrap_or_else(|_| json!({ "password": PASSWORD, "repositories": {} }));
+    for (name, cipher) in [("v1", "aes-256-gcm"), ("v1-chacha", "chacha20-poly1305"), ("v1-lifecycle", "aes-256-gcm")] {
+        // They are never replaced.
+        if frozen(name).exists() {
+            continue;
+        }
         let place = Place::new();
         place.continuum(&["init", "--cipher", cipher, "--kdf-memory-mib", "1", "--kdf-passes", "1"]);
-        if name == "v1" {
-            freeze_snapshots(&place, "notes", 60);
-            freeze_commits(&place, "watched", 8);
-        } else {
-            freeze_snapshots(&place, "tiny", 16);
+        match name {
+            "v1" => {
+                freeze_snapshots(&place, "notes", 60);
+                freeze_commits(&place, "watched", 8);
+            }
+            "v1-chacha" => freeze_snapshots(&place, "tiny", 16),
+            _ => freeze_lifecycle(&place, "kept"),
         }
         copy(&place.path("repository"), &frozen(name));
-        expected.insert(name.to_owned(), json!({ "snapshots": listed(&place), "states": states(&place) }));
+        expected["repositories"][name] = json!({ "snapshots": listed(&place), "states": states(&place) });
     }
-    let expected = json!({ "password": PASSWORD, "repositories": expected });
     let text = serde_json::to_string_pretty(&expected).expect("JSON") + "\n";
     std::fs::write(frozen("expected.json"), text).expect("the file can be written");
 }
