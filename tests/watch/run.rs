@@ -16,6 +16,9 @@ const NAME: &str = "ledger";
 /// A commit is in the repository after the flush interval and a moment, altogether less than a second. Noisy machines get more.
 const LONGEST_LAG: Duration = Duration::from_secs(3);
 
+/// Turns after which everything has happened once.
+const ROUND: u32 = 6;
+
 /// What happens.
 #[derive(Clone, Copy, Debug)]
 pub struct Run {
@@ -136,13 +139,11 @@ impl Going {
     fn go(&mut self) {
         let started = Instant::now();
         let end = started + Duration::from_secs_f64(self.run.seconds);
-        for turn in 1.. {
-            if Instant::now() > end {
-                break;
-            }
+        // On a slow machine a round takes longer than the time that is given: everything happens once at least.
+        for turn in (1..).take_while(|&turn| turn <= ROUND || Instant::now() <= end) {
             sleep(Duration::from_millis(self.run.turn_ms));
             self.mark();
-            match turn % 6 {
+            match turn % ROUND {
                 1 => self.listed.push(points::list(&self.repository, NAME)),
                 4 => self.check_status(),
                 2 | 5 => self.check_latest(),
