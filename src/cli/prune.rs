@@ -15,7 +15,7 @@ use super::units::{self, Bytes, Share, Span};
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Snapshots that were forgotten go when their grace is over; `continuum forget` decides which. Backups, watchers and other prunes may run at the same time; a prune that was
-stopped goes on with the next one.
+stopped goes on with the next one. What is written anew is there before anything is deleted; on a full disk --max-repack 0 deletes at once what nothing needs.
 
 Examples:
   continuum -r /backup/repo prune --dry-run
@@ -28,8 +28,8 @@ pub struct PruneArguments {
     /// Write packs anew of which a smaller share is needed
     #[arg(long, value_name = "SHARE", default_value = "80%", value_parser = units::share)]
     repack_below: Share,
-    /// Write at most so much anew, the emptiest packs first
-    #[arg(long, value_name = "SIZE", value_parser = units::bytes)]
+    /// Write at most so much anew, the emptiest packs first; 0 for nothing
+    #[arg(long, value_name = "SIZE", value_parser = units::bytes_or_none)]
     max_repack: Option<Bytes>,
     /// Leave packs that nothing needs and that are younger: a backup that is at work may have stored them
     #[arg(long, value_name = "SPAN", default_value = "24h", value_parser = units::span)]

@@ -36,6 +36,11 @@ pub fn bytes(text: &str) -> Result<Bytes, String> {
     quantity_bytes(text.trim()).map(Bytes).ok_or_else(|| "a size like 256MiB expected".to_owned())
 }
 
+/// Parses what [`bytes`] does, and 0, which is nothing.
+pub fn bytes_or_none(text: &str) -> Result<Bytes, String> {
+    if text.trim() == "0" { Ok(Bytes(0)) } else { bytes(text) }
+}
+
 /// A time span, as a number of seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span(pub Duration);
