@@ -1,6 +1,6 @@
 //! Running cargo.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::failure::Failure;
@@ -19,6 +19,18 @@ pub fn run(root: &Path, arguments: &[&str], environment: &[(String, String)]) ->
         return Ok(());
     }
     Err(Failure::new(format!("`cargo {}` ended with {status}", arguments.join(" "))))
+}
+
+/// Where cargo puts what it builds.
+pub fn target(root: &Path) -> PathBuf {
+    let set = std::env::var_os("CARGO_TARGET_DIR").filter(|set| !set.is_empty());
+    let path = set.map_or_else(|| root.join("target"), PathBuf::from);
+    std::path::absolute(&path).unwrap_or(path)
+}
+
+/// Where programs are that were built with this profile.
+pub fn built(root: &Path, profile: &str) -> PathBuf {
+    target(root).join(if profile == "dev" { "debug" } else { profile })
 }
 
 /// Whether `cargo nextest` can be run.

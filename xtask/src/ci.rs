@@ -29,8 +29,7 @@ pub fn run(root: &Path, options: &Options) -> Result<(), Failure> {
     step(root, &test_command(&options.cargo_profile, cargo::has_nextest()))?;
     timed("cargo xtask test", || test::run(root, &test::Options::of_ci(&options.cargo_profile)))?;
     // Doc tests apart: nextest does not run them. `cargo test` repeats them, which is cheap.
-    step(root, &["test", "--doc", "--profile", &options.cargo_profile])?;
-    // What the tests were built as, so that nothing is built twice.
+    step(root, &["test", "--workspace", "--doc", "--profile", &options.cargo_profile])?;
     timed("cargo xtask simulate", || simulate::run(root, &simulate::Options::of_ci(&options.cargo_profile)))
 }
 

@@ -27,7 +27,7 @@ impl Options {
     }
 
     fn test_command(&self) -> Vec<&str> {
-        let command = ["test", "--profile", &self.cargo_profile, "--test", "crash", "--"];
+        let command = ["test", "--workspace", "--profile", &self.cargo_profile, "--test", "crash", "--"];
         [&command[..], &["--ignored", "--nocapture"]].concat()
     }
 }
@@ -59,7 +59,7 @@ mod tests {
         let expected = [("CASE", "restore"), ("FAULT", "EIO"), ("CALL", "7")];
         let names = options.environment.iter().map(|(name, value)| (&name["CONTINUUM_CRASH_".len()..], value.as_str()));
         assert!(names.eq(expected));
-        assert_eq!(options.test_command()[..5], ["test", "--profile", "dev", "--test", "crash"]);
+        assert_eq!(options.test_command()[..6], ["test", "--workspace", "--profile", "dev", "--test", "crash"]);
         assert!(Options::parse(&mut Arguments::new(["--calls".to_owned()].into_iter())).is_err());
     }
 }

@@ -3,10 +3,11 @@
 //! What is found to be new goes to a corpus in the target directory and is gone on with the next time; the seeds in `fuzz/seeds` are only read.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::arguments::Arguments;
+use crate::cargo;
 use crate::failure::Failure;
 
 /// No input makes a target take more.
@@ -70,7 +71,7 @@ fn targets(root: &Path) -> Result<Vec<String>, Failure> {
 }
 
 fn fuzz(root: &Path, target: &str, seconds: u32) -> Result<bool, Failure> {
-    let built = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from).join("fuzz");
+    let built = cargo::target(root).join("fuzz");
     let corpus = built.join("corpus").join(target);
     fs::create_dir_all(&corpus).map_err(Failure::io("make", &corpus))?;
     // Rustup's cargo, not the one that runs us: only that knows `+nightly`.

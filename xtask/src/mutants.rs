@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::arguments::Arguments;
@@ -71,7 +71,7 @@ pub fn run(root: &Path, options: &Options) -> Result<(), Failure> {
 
 /// The mutants of a group that no test catches, as cargo-mutants calls them.
 fn missed(root: &Path, group: &Group) -> Result<BTreeSet<String>, Failure> {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
+    let target = cargo::target(root);
     let output = target.join("mutants").join(group.name);
     fs::create_dir_all(&output).map_err(Failure::io("make", &output))?;
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));

@@ -47,7 +47,8 @@ pub fn run(root: &Path, options: &Options) -> Result<(), Failure> {
 
 fn run_on(root: &Path, options: &Options, place: &str, environment: &[(String, String)]) -> Result<(), Failure> {
     let seconds = ("CONTINUUM_TOGETHER_SECONDS".to_owned(), (options.minutes * 60.0).to_string());
-    let command = ["test", "--profile", &options.cargo_profile, "--test", "together", "--", "--nocapture"];
+    let command =
+        ["test", "--workspace", "--profile", &options.cargo_profile, "--test", "together", "--", "--nocapture"];
     cargo::run(root, &command, &[environment, &[seconds]].concat())?;
     println!("together: passed on {place}");
     Ok(())

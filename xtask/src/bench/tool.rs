@@ -17,6 +17,7 @@ use std::time::{Duration, SystemTime};
 use super::measured::{self, Cost};
 use super::repository::{Files, Repository};
 use super::running::Running;
+use crate::cargo;
 use crate::failure::Failure;
 use crate::project;
 
@@ -99,7 +100,7 @@ impl Installed {
 }
 
 fn find_ours(root: &Path) -> Result<PathBuf, String> {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
+    let target = cargo::target(root);
     let program = target.join("release").join(Tool::Ours.program());
     let Ok(program) = fs::canonicalize(&program) else {
         return Err(format!("no {}: run `cargo build --release` first", program.display()));

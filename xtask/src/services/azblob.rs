@@ -12,7 +12,7 @@ const KEY: &str = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6t
 
 pub fn start(place: &Place) -> Result<Start, Failure> {
     let Some(azurite) = find(place) else {
-        let prefix = super::target(&place.root).join("services");
+        let prefix = crate::cargo::target(&place.root).join("services");
         let install = format!("npm install --prefix {} azurite@3.37", prefix.display());
         return Ok(Start::Missing(format!("there is no `azurite-blob`, nor $AZURITE: {install}")));
     };
@@ -34,7 +34,7 @@ pub fn start(place: &Place) -> Result<Start, Failure> {
 /// `azurite` alone would serve queues and tables as well; wherever it is, `azurite-blob` is beside it.
 fn find(place: &Place) -> Option<PathBuf> {
     let told = std::env::var_os("AZURITE").map(PathBuf::from).filter(|path| programs::is_program(path));
-    let installed = super::target(&place.root).join("services/node_modules/.bin/azurite-blob");
+    let installed = crate::cargo::target(&place.root).join("services/node_modules/.bin/azurite-blob");
     told.or_else(|| programs::find("azurite-blob"))
         .or_else(|| Some(installed).filter(|path| programs::is_program(path)))
 }

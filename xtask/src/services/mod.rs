@@ -29,7 +29,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use crate::arguments::Arguments;
-use crate::cargo::TEST_STORE;
+use crate::cargo::{self, TEST_STORE};
 use crate::failure::Failure;
 use processes::Process;
 pub use state::State;
@@ -182,7 +182,7 @@ impl Service {
     }
 
     fn place(&self, root: &Path) -> Place {
-        Place { root: root.to_owned(), folder: target(root).join("services").join(self.name) }
+        Place { root: root.to_owned(), folder: cargo::target(root).join("services").join(self.name) }
     }
 
     fn wait_until_ready(&self, place: &Place, state: &State) -> Result<(), Failure> {
@@ -274,11 +274,4 @@ impl Place {
         }
         Ok(was_running)
     }
-}
-
-/// Where cargo puts what it builds.
-pub fn target(root: &Path) -> PathBuf {
-    let set = std::env::var_os("CARGO_TARGET_DIR").filter(|set| !set.is_empty());
-    let path = set.map_or_else(|| root.join("target"), PathBuf::from);
-    std::path::absolute(&path).unwrap_or(path)
 }

@@ -105,7 +105,8 @@ const RACES: Suite =
 
 /// The suites as nextest is told.
 pub fn nextest_arguments(suites: &[Suite], cargo_profile: &str) -> Vec<String> {
-    let mut arguments = ["nextest", "run", "--cargo-profile", cargo_profile].map(str::to_owned).to_vec();
+    // The workspace, so that nothing is built again because another set of packages needs other features of what they depend on.
+    let mut arguments = ["nextest", "run", "--workspace", "--cargo-profile", cargo_profile].map(str::to_owned).to_vec();
     for suite in suites {
         arguments.extend(["--test".to_owned(), suite.binary.to_owned()]);
     }
@@ -128,8 +129,9 @@ impl Suite {
 
     /// The suite as `cargo test` is told.
     pub fn cargo_test_arguments(&self, cargo_profile: &str) -> Vec<String> {
-        let mut arguments =
-            ["test", "--profile", cargo_profile, "--test", self.binary, "--"].map(str::to_owned).to_vec();
+        let mut arguments = ["test", "--workspace", "--profile", cargo_profile, "--test", self.binary, "--"]
+            .map(str::to_owned)
+            .to_vec();
         arguments.extend(self.only.iter().map(|&part| part.to_owned()));
         arguments.extend(self.without.iter().flat_map(|&part| ["--skip".to_owned(), part.to_owned()]));
         arguments
@@ -148,12 +150,12 @@ mod tests {
             Suite { binary: "c", only: &[], without: &["v", "w"] },
         ];
         let told = nextest_arguments(&suites, "dev");
-        assert_eq!(told[..6], ["nextest", "run", "--cargo-profile", "dev", "--test", "a"]);
+        assert_eq!(told[..7], ["nextest", "run", "--workspace", "--cargo-profile", "dev", "--test", "a"]);
         let expression =
             "(binary(=a)) | (binary(=b) & (test(x::) | test(y)) - test(z)) | (binary(=c) - test(v) - test(w))";
-        assert_eq!(told[10..], ["-E", expression]);
+        assert_eq!(told[11..], ["-E", expression]);
         let told = suites[1].cargo_test_arguments("dev");
-        assert_eq!(told, ["test", "--profile", "dev", "--test", "b", "--", "x::", "y", "--skip", "z"]);
+        assert_eq!(told, ["test", "--workspace", "--profile", "dev", "--test", "b", "--", "x::", "y", "--skip", "z"]);
     }
 
     /// One that is not ignored would be run without a server, and one without a test at all proves nothing.
