@@ -15,6 +15,7 @@ mod history;
 mod hold;
 mod init;
 mod key;
+mod lock;
 mod log;
 mod mount;
 mod output;
@@ -177,6 +178,8 @@ enum Command {
     Repair(repair::RepairArguments),
     /// Give back the space of what no snapshot needs
     Prune(prune::PruneArguments),
+    /// Let the store's provider keep what restore points need from being deleted, for a time
+    Lock(lock::LockArguments),
     /// Count what the repository holds
     Stats,
     /// Compare the destinations and make each of them whole
@@ -274,6 +277,7 @@ fn dispatch(session: &Session, command: Command, listed: &[ListedDatabase]) -> R
         Command::Copy(arguments) => copy::run(session, arguments),
         Command::Forget(arguments) => forget::run(session, &arguments),
         Command::Unforget(arguments) => unforget::run(session, &arguments),
+        Command::Lock(arguments) => lock::run(session, &arguments),
         Command::Hold(arguments) => hold::run(session, &arguments),
         Command::Verify(arguments) => verify::run(session, &arguments),
         Command::Check(arguments) => check::run(session, &arguments),

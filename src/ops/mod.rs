@@ -9,6 +9,7 @@ pub mod diff;
 pub mod fold;
 pub mod forget;
 pub mod history;
+pub mod lock;
 mod partial;
 pub mod points;
 pub mod prune;

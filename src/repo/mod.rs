@@ -99,6 +99,11 @@ impl Repository {
         &*self.store
     }
 
+    /// Its objects, to be used beside it.
+    pub fn shared_store(&self) -> Arc<dyn Store> {
+        Arc::clone(&self.store)
+    }
+
     /// Its keys.
     pub fn keys(&self) -> &Keyring {
         &self.keys

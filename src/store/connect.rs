@@ -28,6 +28,7 @@ use super::around::limit::{Limit, Limits};
 use super::around::meter::Meter;
 use super::around::retry::Retry;
 use super::local::LocalStore;
+use super::object_lock::S3Locks;
 use super::opendal::{OpendalStore, runtime};
 use super::place::{Bucket, Place};
 use super::replicas::{self, Replicas, Waits};
@@ -111,6 +112,7 @@ pub fn connect_all(places: &[Place], options: Use<'_>) -> io::Result<Connected> 
 /// The store at a place. Nothing is asked of it yet; what is wrong with its configuration is said.
 pub fn connect(place: &Place, reach: &Reach<'_>) -> io::Result<Arc<dyn Store>> {
     let location = place.to_string();
+    let mut locks = None;
     let operator = match place {
         Place::Folder(path) => return Ok(Arc::new(LocalStore::new(path.clone()))),
         Place::Memory => return Ok(Arc::new(OpendalStore::memory()?)),
@@ -122,9 +124,10 @@ pub fn connect(place: &Place, reach: &Reach<'_>) -> io::Result<Arc<dyn Store>> {
                 .endpoint
                 .clone()
                 .or_else(|| ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"].iter().find_map(|name| (reach.variable)(name)));
-            service = service.region(&region_of(bucket, region.as_deref(), endpoint.as_deref(), reach));
-            if let Some(endpoint) = endpoint {
-                service = service.endpoint(&endpoint);
+            let region = region_of(bucket, region.as_deref(), endpoint.as_deref(), reach);
+            service = service.region(&region);
+            if let Some(endpoint) = &endpoint {
+                service = service.endpoint(endpoint);
             }
             if let Some(profile) = profile {
                 service = service.profile(profile);
@@ -132,6 +135,9 @@ pub fn connect(place: &Place, reach: &Reach<'_>) -> io::Result<Arc<dyn Store>> {
             if *virtual_host {
                 service = service.enable_virtual_host_style();
             }
+            let endpoint = endpoint.unwrap_or_else(|| format!("https://s3.{region}.amazonaws.com"));
+            let (name, prefix) = (&bucket.name, &bucket.prefix);
+            locks = Some(S3Locks::new(&endpoint, name, prefix, *virtual_host, &region, profile.as_deref()));
             Operator::new(service)
         }
         Place::Gcs(bucket) => {
@@ -153,7 +159,11 @@ pub fn connect(place: &Place, reach: &Reach<'_>) -> io::Result<Arc<dyn Store>> {
         }
     };
     let operator = operator.map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error.message().to_owned()))?;
-    Ok(Arc::new(OpendalStore::new(operator, location, reach.timeout)))
+    let store = OpendalStore::new(operator, location, reach.timeout);
+    Ok(match locks {
+        Some(locks) => Arc::new(store.with_locks(locks)),
+        None => Arc::new(store),
+    })
 }
 
 fn azblob(container: &Bucket, account: Option<&str>, reach: &Reach<'_>) -> opendal::Result<Operator> {

@@ -13,6 +13,7 @@ pub mod connect;
 pub mod lane;
 pub mod leftovers;
 pub mod local;
+pub mod object_lock;
 pub mod opendal;
 pub mod page_map;
 pub mod place;
@@ -29,6 +30,8 @@ use std::time::Duration;
 
 use crate::base::clock::UnixMicros;
 use crate::format::name::{Folder, ObjectName};
+
+use object_lock::{Lock, Locked};
 
 /// What became of a creation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -179,6 +182,16 @@ pub trait Store: Send + Sync {
         Ok(None)
     }
 
+    /// Whether nobody can delete the object's bytes, and until when. A store of several answers for none of them.
+    fn locked(&self, _name: &ObjectName) -> Result<Locked, StoreError> {
+        Ok(Locked::Unsupported)
+    }
+
+    /// Lets nobody delete the object's bytes, where that is [supported](Self::locked).
+    fn lock(&self, name: &ObjectName, _lock: Lock) -> Result<(), StoreError> {
+        Err(unlockable(self.location(), name))
+    }
+
     /// The objects of a folder that this client remembers, without asking. There may be more by now. `None` if it remembers nothing, or need not,
     /// because listing costs no request.
     fn remembered(&self, _folder: Folder) -> Option<Vec<Listed>> {
@@ -209,6 +222,12 @@ fn holds(store: &dyn Store, name: &ObjectName, bytes: &[u8]) -> Result<bool, Sto
         Err(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::InvalidData => Ok(false),
         Err(error) => Err(error),
     }
+}
+
+/// The error where there are no locks.
+fn unlockable(location: String, name: &ObjectName) -> StoreError {
+    let source = io::Error::new(io::ErrorKind::Unsupported, "objects cannot be locked there");
+    StoreError::Io { location, action: "lock", name: name.to_string(), source }
 }
 
 /// The error for an object that is longer than its kind may be.

@@ -23,7 +23,8 @@ use tokio::time::{sleep, timeout_at};
 use crate::base::clock::UnixMicros;
 use crate::format::name::{Folder, ObjectName};
 
-use super::{Creation, Listed, Store, StoreError, too_long};
+use super::object_lock::{Lock, Locked, Refusal, S3Locks};
+use super::{Creation, Listed, Store, StoreError, too_long, unlockable};
 
 /// The slowest that a request may run before it is given up.
 const SLOWEST_BYTES_A_SECOND: u64 = 64 << 10;
@@ -63,6 +64,7 @@ pub struct OpendalStore {
     timeout: Duration,
     concurrency: usize,
     gives_etags: bool,
+    locks: Option<S3Locks>,
 }
 
 impl OpendalStore {
@@ -75,7 +77,12 @@ impl OpendalStore {
     /// A service. A request of few bytes may take as long as `timeout`.
     pub fn new(operator: Operator, location: String, timeout: Duration) -> Self {
         let gives_etags = operator.info().scheme() == services::S3_SCHEME;
-        Self { operator, location, timeout, concurrency: CONCURRENCY, gives_etags }
+        Self { operator, location, timeout, concurrency: CONCURRENCY, gives_etags, locks: None }
+    }
+
+    /// The same, asked for object locks in this way.
+    pub fn with_locks(self, locks: S3Locks) -> Self {
+        Self { locks: Some(locks), ..self }
     }
 
     /// Waits for a request, for as long as it may take.
@@ -156,6 +163,28 @@ impl OpendalStore {
             Ok(_) => self.error("read", name, error),
             Err(error) => self.error("read", name, error),
         }
+    }
+
+    /// Waits for an answer about a lock.
+    fn ask<T>(
+        &self,
+        action: &'static str,
+        name: &ObjectName,
+        request: impl Future<Output = Result<T, Refusal>>,
+    ) -> Result<T, StoreError> {
+        let limit = self.timeout;
+        let answer = RUNTIME.block_on(async { tokio::time::timeout(limit, request).await });
+        let refusal = match answer {
+            Ok(Ok(answer)) => return Ok(answer),
+            Ok(Err(refusal)) => refusal,
+            Err(_) => Refusal { is_temporary: true, error: io::Error::other(text_of(&late(limit))) },
+        };
+        let (location, source) = (self.location(), refusal.error);
+        Err(match source.kind() {
+            io::ErrorKind::NotFound => StoreError::NotFound { location, name: name.clone() },
+            _ if refusal.is_temporary => StoreError::Unavailable { location, action, name: name.to_string(), source },
+            _ => StoreError::Io { location, action, name: name.to_string(), source },
+        })
     }
 
     fn truncated(&self, name: &ObjectName, range: Range<u64>) -> StoreError {
@@ -332,6 +361,20 @@ impl Store for OpendalStore {
         let metadata =
             self.wait(0, self.operator.stat(name.as_str())).map_err(|error| self.error("read", name, error))?;
         Ok(metadata.last_modified().map(UnixMicros::of))
+    }
+
+    fn locked(&self, name: &ObjectName) -> Result<Locked, StoreError> {
+        match &self.locks {
+            None => Ok(Locked::Unsupported),
+            Some(locks) => self.ask("read the lock of", name, locks.locked(name)),
+        }
+    }
+
+    fn lock(&self, name: &ObjectName, lock: Lock) -> Result<(), StoreError> {
+        match &self.locks {
+            None => Err(unlockable(self.location(), name)),
+            Some(locks) => self.ask("lock", name, locks.lock(name, lock)),
+        }
     }
 
     fn concurrency(&self) -> usize {

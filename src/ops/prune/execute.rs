@@ -65,7 +65,7 @@ pub fn prune(
         fenced = tombstones;
     }
     let look = look(repository, None, monitor)?;
-    look.require_everywhere(repository)?;
+    require_on_all(repository, look.needed())?;
     summary.written = carry(repository, &look, monitor)?;
     let is_buried = |pack| fenced.surely_names(pack);
     summary.segment_count = segments::replace(repository, &is_buried)?;

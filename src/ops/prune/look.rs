@@ -107,13 +107,13 @@ impl Look {
         self.reachable.needed().filter_map(|places| of(Box::new(places))).collect()
     }
 
-    /// Fails if a destination lacks a pack or an entry that would be relied upon.
-    pub fn require_everywhere(&self, repository: &Repository) -> Result<(), PruneError> {
+    /// Packs and entries that are relied upon.
+    pub fn needed(&self) -> BTreeSet<ObjectName> {
         let entries = self.timelines.iter().flat_map(|timeline| {
             let name = |sequence| ObjectName::timeline_entry(timeline.database, sequence);
             timeline.entries.iter().map(move |recorded| name(recorded.entry.sequence))
         });
-        require_on_all(repository, self.homes().into_iter().map(ObjectName::pack).chain(entries).collect())
+        self.homes().into_iter().map(ObjectName::pack).chain(entries).collect()
     }
 
     /// Entries, journal objects and verifications that say nothing any more.

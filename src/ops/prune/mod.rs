@@ -13,7 +13,7 @@ pub(super) mod gone;
 mod look;
 pub(super) mod segments;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::base::clock::UnixMicros;
@@ -111,7 +111,7 @@ pub struct Tally {
 }
 
 impl Tally {
-    fn add(&mut self, bytes: u64) {
+    pub(super) fn add(&mut self, bytes: u64) {
         self.count += 1;
         self.bytes += bytes;
     }
@@ -170,6 +170,11 @@ impl PrunePlan {
     }
 }
 
+/// Packs and entries that restore points need, forgotten ones too that can still be brought back.
+pub fn needed_objects(repository: &Repository, monitor: &dyn Monitor) -> Result<BTreeSet<ObjectName>, PruneError> {
+    Ok(look(repository, Some(repository.environment().clock.now()), monitor)?.needed())
+}
+
 /// Looks what can be given up.
 pub fn plan_prune(
     repository: &Repository,
@@ -183,7 +188,7 @@ pub fn plan_prune(
     }
     let now = repository.environment().clock.now();
     let look = look(repository, Some(now), monitor)?;
-    look.require_everywhere(repository)?;
+    look::require_on_all(repository, look.needed())?;
     let mut plan = PrunePlan { options, now, ..PrunePlan::default() };
     for timeline in &look.timelines {
         let due = gone::due(timeline, now).count();

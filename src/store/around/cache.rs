@@ -19,6 +19,7 @@ use crate::base::clock::UnixMicros;
 use crate::base::id::{DatabaseId, ObjectHash};
 use crate::format::name::{Folder, ObjectName};
 
+use super::super::object_lock::{Lock, Locked};
 use super::super::{Creation, Listed, Store, StoreError};
 
 const HASH_BYTES: usize = 32;
@@ -165,6 +166,14 @@ impl Store for Cache {
 
     fn created(&self, name: &ObjectName) -> Result<Option<UnixMicros>, StoreError> {
         self.store.created(name)
+    }
+
+    fn locked(&self, name: &ObjectName) -> Result<Locked, StoreError> {
+        self.store.locked(name)
+    }
+
+    fn lock(&self, name: &ObjectName, lock: Lock) -> Result<(), StoreError> {
+        self.store.lock(name, lock)
     }
 
     fn remembered(&self, folder: Folder) -> Option<Vec<Listed>> {

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::base::clock::UnixMicros;
 use crate::format::name::{Folder, ObjectName};
 
+use super::super::object_lock::{Lock, Locked};
 use super::super::{Creation, Listed, Store, StoreError};
 
 /// What goes wrong with one operation.
@@ -174,6 +175,14 @@ impl Store for Faults {
 
     fn created(&self, name: &ObjectName) -> Result<Option<UnixMicros>, StoreError> {
         self.store.created(name)
+    }
+
+    fn locked(&self, name: &ObjectName) -> Result<Locked, StoreError> {
+        self.store.locked(name)
+    }
+
+    fn lock(&self, name: &ObjectName, lock: Lock) -> Result<(), StoreError> {
+        self.store.lock(name, lock)
     }
 
     fn copies(&self) -> Vec<Arc<dyn Store>> {

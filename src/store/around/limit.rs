@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::base::clock::{Timer, UnixMicros};
 use crate::format::name::{Folder, ObjectName};
 
+use super::super::object_lock::{Lock, Locked};
 use super::super::{Creation, Listed, Store, StoreError};
 
 /// What is allowed.
@@ -107,6 +108,14 @@ impl Store for Limit {
 
     fn created(&self, name: &ObjectName) -> Result<Option<UnixMicros>, StoreError> {
         self.run(|| self.store.created(name))
+    }
+
+    fn locked(&self, name: &ObjectName) -> Result<Locked, StoreError> {
+        self.run(|| self.store.locked(name))
+    }
+
+    fn lock(&self, name: &ObjectName, lock: Lock) -> Result<(), StoreError> {
+        self.run(|| self.store.lock(name, lock))
     }
 
     fn remembered(&self, folder: Folder) -> Option<Vec<Listed>> {

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::base::clock::UnixMicros;
 use crate::format::name::{Folder, ObjectName};
 
+use super::super::object_lock::{Lock, Locked};
 use super::super::{Creation, Listed, Store, StoreError};
 
 /// What was asked so far.
@@ -137,6 +138,16 @@ impl Store for Meter {
 
     fn created(&self, name: &ObjectName) -> Result<Option<UnixMicros>, StoreError> {
         self.store.created(name)
+    }
+
+    fn locked(&self, name: &ObjectName) -> Result<Locked, StoreError> {
+        self.count(&self.reads, "read lock", name, 0);
+        self.store.locked(name)
+    }
+
+    fn lock(&self, name: &ObjectName, lock: Lock) -> Result<(), StoreError> {
+        self.count(&self.creates, "lock", name, 0);
+        self.store.lock(name, lock)
     }
 
     fn remembered(&self, folder: Folder) -> Option<Vec<Listed>> {

@@ -17,6 +17,7 @@ use crate::base::error_text::with_causes;
 use crate::format::name::{Folder, ObjectName};
 use crate::monitor::{Event, Monitor};
 
+use super::super::object_lock::{Lock, Locked};
 use super::super::{Creation, Listed, Store, StoreError, holds};
 
 /// The bound of the first pause.
@@ -134,6 +135,14 @@ impl Store for Retry {
 
     fn created(&self, name: &ObjectName) -> Result<Option<UnixMicros>, StoreError> {
         self.run(|_| self.store.created(name))
+    }
+
+    fn locked(&self, name: &ObjectName) -> Result<Locked, StoreError> {
+        self.run(|_| self.store.locked(name))
+    }
+
+    fn lock(&self, name: &ObjectName, lock: Lock) -> Result<(), StoreError> {
+        self.run(|_| self.store.lock(name, lock))
     }
 
     fn remembered(&self, folder: Folder) -> Option<Vec<Listed>> {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use crate::base::clock::UnixMicros;
 use crate::format::name::{Folder, ObjectName};
 
+use super::super::object_lock::{Lock, Locked};
 use super::super::{Creation, Listed, Store, StoreError};
 
 /// See the module documentation.
@@ -60,6 +61,14 @@ impl Store for SingleWriter {
 
     fn created(&self, name: &ObjectName) -> Result<Option<UnixMicros>, StoreError> {
         self.0.created(name)
+    }
+
+    fn locked(&self, name: &ObjectName) -> Result<Locked, StoreError> {
+        self.0.locked(name)
+    }
+
+    fn lock(&self, name: &ObjectName, lock: Lock) -> Result<(), StoreError> {
+        self.0.lock(name, lock)
     }
 
     fn remembered(&self, folder: Folder) -> Option<Vec<Listed>> {

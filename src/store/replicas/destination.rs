@@ -9,6 +9,7 @@ use crate::base::clock::UnixMicros;
 use crate::format::name::{Folder, ObjectName};
 use crate::format::object::MAX_PLAIN_BYTES;
 
+use super::super::object_lock::{Lock, Locked};
 use super::super::{Creation, Listed, Store, StoreError, holds};
 use super::backlog::{Backlog, Owed};
 use super::health::Health;
@@ -116,6 +117,14 @@ impl Store for Destination {
 
     fn created(&self, name: &ObjectName) -> Result<Option<UnixMicros>, StoreError> {
         self.health.timed(|| self.store.created(name))
+    }
+
+    fn locked(&self, name: &ObjectName) -> Result<Locked, StoreError> {
+        self.health.timed(|| self.store.locked(name))
+    }
+
+    fn lock(&self, name: &ObjectName, lock: Lock) -> Result<(), StoreError> {
+        self.health.timed(|| self.store.lock(name, lock))
     }
 
     fn answers(&self) -> bool {

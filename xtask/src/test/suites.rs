@@ -16,7 +16,8 @@ pub struct Suite {
 }
 
 /// Tests that need an S3 server and are marked `#[ignore]`.
-pub const IGNORED_ELSEWHERE: &[Suite] = &[Suite { binary: "faults", only: &[], without: &[] }];
+pub const IGNORED_ELSEWHERE: &[Suite] =
+    &[Suite { binary: "faults", only: &[], without: &[] }, Suite { binary: "object_lock", only: &[], without: &[] }];
 
 /// All that can be run on a server.
 pub const ALL: &[Suite] = &[
