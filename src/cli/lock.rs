@@ -21,12 +21,12 @@ Run it as often as backups: what was stored since is locked by the next run, or 
 a quarter. A lock cannot be taken back: what is pruned costs room until its lock ends.
 
 Examples:
-  continuum -r s3://bucket/repo lock --for 30d --dry-run
-  continuum -r s3://bucket/repo lock --for 30d
+  continuum -r s3://bucket/repo lock --dry-run
+  continuum -r s3://bucket/repo lock
   continuum -r s3://bucket/repo lock --for 90d --compliance")]
 pub struct LockArguments {
     /// Everything stays for so long from now at least
-    #[arg(long = "for", value_name = "SPAN", value_parser = units::span)]
+    #[arg(long = "for", value_name = "SPAN", default_value = "30d", value_parser = units::span)]
     least: Span,
     /// Locks that nobody can end early, not the account's owner either [default: who has the permission to bypass governance can]
     #[arg(long)]

@@ -89,13 +89,7 @@ impl S3Locks {
         region: &str,
         profile: Option<&str>,
     ) -> Self {
-        let endpoint = endpoint.trim_end_matches('/');
-        let place = match endpoint.split_once("://") {
-            Some((scheme, host)) if is_virtual_host => format!("{scheme}://{bucket}.{host}"),
-            _ => format!("{endpoint}/{bucket}"),
-        };
-        let prefix = prefix.trim_matches('/');
-        let prefix = if prefix.is_empty() { String::new() } else { format!("/{}", encoded(prefix)) };
+        let (bucket_url, base) = urls(endpoint, bucket, prefix, is_virtual_host);
         let provider = DefaultCredentialProvider::builder();
         let provider = match profile {
             Some(profile) => provider.with_profile(profile),
@@ -104,13 +98,7 @@ impl S3Locks {
         let context =
             Context::new().with_file_read(TokioFileRead).with_env(OsEnv).with_http_send(HttpTransporter::default());
         let signer = Signer::new(context, provider.build(), RequestSigner::new("s3", region));
-        Self {
-            bucket_url: format!("{place}{}", if is_virtual_host { "/" } else { "" }),
-            base: format!("{place}{prefix}"),
-            has_locks: OnceLock::new(),
-            signer,
-            transport: Transport::default(),
-        }
+        Self { bucket_url, base, has_locks: OnceLock::new(), signer, transport: Transport::default() }
     }
 
     /// Whether an object is locked.
@@ -187,6 +175,18 @@ impl S3Locks {
     }
 }
 
+/// Of a bucket, and of what lies below `prefix` in it.
+fn urls(endpoint: &str, bucket: &str, prefix: &str, is_virtual_host: bool) -> (String, String) {
+    let endpoint = endpoint.trim_end_matches('/');
+    let place = match endpoint.split_once("://") {
+        Some((scheme, host)) if is_virtual_host => format!("{scheme}://{bucket}.{host}"),
+        _ => format!("{endpoint}/{bucket}"),
+    };
+    let prefix = prefix.trim_matches('/');
+    let base = if prefix.is_empty() { place.clone() } else { format!("{place}/{}", encoded(prefix)) };
+    (if is_virtual_host { place + "/" } else { place }, base)
+}
+
 fn encoded(path: &str) -> String {
     utf8_percent_encode(path, IN_PATHS).to_string()
 }
@@ -226,10 +226,11 @@ mod tests {
 
     #[test]
     fn urls_are_in_either_style() {
-        let locks = |is_virtual| S3Locks::new("https://s3.example/", "b", "/a b/c/", is_virtual, "r", None).base;
-        assert_eq!(locks(false), "https://s3.example/b/a%20b/c");
-        assert_eq!(locks(true), "https://b.s3.example/a%20b/c");
-        assert_eq!(S3Locks::new("http://h", "b", "", false, "r", None).base, "http://h/b");
+        let url = |is_virtual| urls("https://s3.example/", "b", "/a b/c/", is_virtual);
+        let expected = |bucket: &str, base: &str| (bucket.to_owned(), base.to_owned());
+        assert_eq!(url(false), expected("https://s3.example/b", "https://s3.example/b/a%20b/c"));
+        assert_eq!(url(true), expected("https://b.s3.example/", "https://b.s3.example/a%20b/c"));
+        assert_eq!(urls("http://h", "b", "", false), expected("http://h/b", "http://h/b"));
     }
 
     #[test]
