@@ -305,9 +305,9 @@ fn merge(runs: &[Run], order: &(impl Fn(&Entry, &Entry) -> Ordering + Sync)) -> 
     };
     // One is not worth waking others.
     if piece_count == 1 {
-        pieces.into_iter().for_each(fill)
+        pieces.into_iter().for_each(fill);
     } else {
-        pieces.into_par_iter().for_each(fill)
+        pieces.into_par_iter().for_each(fill);
     }
     entries
 }

@@ -32,7 +32,8 @@ fn memory() -> Arc<dyn Store> {
 fn replicas(stores: Vec<Arc<dyn Store>>, state: Option<&Path>, waits: Waits) -> Replicas {
     let stores = stores.into_iter().enumerate().map(|(at, store)| (at.to_string(), store)).collect();
     let (timer, monitor) = (Arc::new(Machine(Instant::now())), Arc::new(Silent));
-    Replicas::new(stores, Options { tolerate: 1, state: state.map(Path::to_owned), waits, timer, monitor })
+    let state = state.map(Path::to_owned);
+    Replicas::new(stores, Options { tolerate: 1, state, waits, is_inline: false, timer, monitor })
 }
 
 /// This machine's timer.
@@ -169,7 +170,7 @@ fn check_end(replicas: &Replicas, destinations: &[Arc<dyn Store>], writers: &[&W
         replicas.catch_up();
         if lacks() == 0 { Ok(()) } else { Err(format!("{:?}", replicas.standings())) }
     });
-    let options = SyncOptions { read_data: true, prefer: None };
+    let options = SyncOptions { read_data: true, ..SyncOptions::default() };
     let plan = compare(destinations, options, &Silent).expect("nobody cancels");
     let done = execute(destinations, &plan, &|_, _, _| Ok(()), &Silent).expect("nobody cancels");
     assert!(plan.conflicts.is_empty() && plan.lost.is_empty() && done.errors.is_empty(), "{plan:?} {done:?}");

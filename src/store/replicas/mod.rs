@@ -72,6 +72,9 @@ pub struct Options {
     pub state: Option<PathBuf>,
     /// How long they are waited for.
     pub waits: Waits,
+    /// Whether the caller's thread asks one destination after the other, as a simulation needs it. Then none is brought up to date unless a write needs it, or by
+    /// [`Replicas::catch_up`].
+    pub is_inline: bool,
     /// Measures them.
     pub timer: Arc<dyn Timer>,
     /// Hears of trouble.
@@ -88,6 +91,7 @@ struct Shared {
     needed: usize,
     tolerate: usize,
     waits: Waits,
+    is_inline: bool,
     timer: Arc<dyn Timer>,
     monitor: Arc<dyn Monitor>,
     /// What a destination did not have, although it is not behind and another has it.
@@ -112,14 +116,15 @@ pub struct Standing {
 impl Replicas {
     /// The destinations, each with the name under which its backlog is kept, in the order of which the first decides.
     pub fn new(stores: Vec<(String, Arc<dyn Store>)>, options: Options) -> Self {
-        let Options { tolerate, state, waits, timer, monitor } = options;
+        let Options { tolerate, state, waits, is_inline, timer, monitor } = options;
         let needed = stores.len().saturating_sub(tolerate).max(1);
         let destination = |(identity, store): (String, Arc<dyn Store>)| {
             Arc::new(Destination::new(store, state.as_deref(), &identity, Health::new(Arc::clone(&timer), waits.avoid)))
         };
         let destinations = stores.into_iter().map(destination).collect();
         let (lacking, weak) = (Mutex::default(), Mutex::default());
-        Self { shared: Arc::new(Shared { destinations, needed, tolerate, waits, timer, monitor, lacking, weak }) }
+        let shared = Shared { destinations, needed, tolerate, waits, is_inline, timer, monitor, lacking, weak };
+        Self { shared: Arc::new(shared) }
     }
 
     /// Begins to bring destinations up to date that are behind since an earlier run.
@@ -337,6 +342,11 @@ struct Required {
 }
 
 impl Shared {
+    /// Does it in a thread of its own, or at once.
+    fn beside(&self, work: impl FnOnce() + Send + 'static) {
+        if self.is_inline { work() } else { _ = thread::spawn(work) }
+    }
+
     /// Whether a destination has no config although another has one.
     fn is_absent(&self, at: usize) -> bool {
         self.destinations[at].has_config() == Some(false) && self.is_made()
@@ -472,7 +482,7 @@ impl Store for Replicas {
         let (sender, results) = channel();
         for (at, destination) in shared.destinations.iter().cloned().enumerate() {
             let sender = sender.clone();
-            thread::spawn(move || {
+            shared.beside(move || {
                 // Nobody listens any more if this was late.
                 let _ = sender.send((at, destination.list(folder)));
             });
