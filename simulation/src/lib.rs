@@ -25,7 +25,8 @@
 //!
 //! An operation that fails must have met a fault, or others at work. In the end ([`ending`]) faults stop and late effects arrive: a snapshot of each database can be taken; two collections later nothing is
 //! left that nobody needs; check finds nothing; a reader sees exactly the snapshots that are not gone, and restores each; and when an object that is needed is then damaged, check finds
-//! that.
+//! that, and repair mends it ([`repairing`]): it names exactly the snapshots that are lost, all others are restored, it has nothing to do a second time, and once what is lost was taken out of the log,
+//! check finds nothing again.
 //!
 //! # Whether it would be found
 //! [`plant`] spoils one thing at a time, from outside. `simulate --planted` fails unless each is found.
@@ -43,6 +44,7 @@ pub mod machine;
 pub mod plan;
 pub mod plant;
 pub mod random;
+pub mod repairing;
 pub mod run;
 pub mod store;
 pub mod timeline_truth;

@@ -81,6 +81,15 @@ pub struct Plan {
     pub clock_jumps: i64,
     /// What is damaged at the end.
     pub damages: bool,
+    /// How what is damaged at the end is repaired, if it is.
+    pub repair: Option<Repair>,
+}
+
+/// How a repair is done.
+#[derive(Clone, Copy, Debug)]
+pub struct Repair {
+    /// Whether it is given the live databases.
+    pub has_sources: bool,
 }
 
 impl Plan {
@@ -97,6 +106,9 @@ impl Plan {
         let lags = r.chance(250) || plant == Some(Plant::LagUntold);
         let list_lag = if lags { r.between(1, 20) as i64 * SECOND } else { 0 };
         let outage_begin = r.below(steps * 3);
+        // What came later is drawn from numbers of its own: old seeds stay what they were.
+        let mut later = Random::new(seed, 4);
+        let repair = later.chance(800).then(|| Repair { has_sources: later.chance(400) });
         Self {
             seed,
             plant,
@@ -116,6 +128,7 @@ impl Plan {
             grace: *r.pick(&[0, 0, 10, 100, 1000]) * SECOND,
             clock_jumps: if r.chance(300) { r.between(1, 200) as i64 * SECOND } else { 0 },
             damages: r.chance(150),
+            repair,
         }
     }
 }
