@@ -13,6 +13,7 @@ use continuum::repo::timeline;
 use crate::actor::{collect, restore, take_snapshot};
 use crate::failure::Failure;
 use crate::machine::Machine;
+use crate::mirroring::{check_each, converge};
 use crate::random::Random;
 use crate::repairing::mend;
 use crate::store::SimulatedTimer;
@@ -21,6 +22,9 @@ use crate::store::SimulatedTimer;
 pub fn end(machine: &Machine, random: &mut Random) -> Result<(), Failure> {
     let world = &machine.world;
     world.calm_down();
+    if let Some(mirror) = &world.plan.mirror {
+        converge(machine, mirror)?;
+    }
     for database in &world.databases {
         take_snapshot(machine, database, Choice::Auto, true)?;
     }
@@ -30,6 +34,11 @@ pub fn end(machine: &Machine, random: &mut Random) -> Result<(), Failure> {
     world.with_truth(|truth| truth.garbage());
     check_all(machine, random.chance(400))?;
     restore_all(machine)?;
+    if let Some(mirror) = &world.plan.mirror {
+        // Nothing failed since.
+        world.require_same().map_err(unexpected)?;
+        check_each(machine, mirror)?;
+    }
     if world.plan.damages {
         damage(machine, random)?;
     }
@@ -93,7 +102,7 @@ fn damage(machine: &Machine, random: &mut Random) -> Result<(), Failure> {
         return Ok(());
     }
     let name = random.pick(&names);
-    let was = world.read(name).map(|bytes| bytes.to_vec()).unwrap_or_default();
+    let was = world.read(0, name).map(|bytes| bytes.to_vec()).unwrap_or_default();
     let mut bytes = was.clone();
     let what = match random.below(3) {
         0 => {
@@ -113,7 +122,7 @@ fn damage(machine: &Machine, random: &mut Random) -> Result<(), Failure> {
         }
     };
     world.note(|| format!("{name} is {what}"));
-    let is = world.read(name);
+    let is = world.read(0, name);
     let is_needed = world.with_truth(|truth| Ok(truth.depends_on(name))).unwrap_or(false);
     let report = check_as(machine, &CheckOptions::all_data())?;
     if is_needed && report.faults.is_empty() {

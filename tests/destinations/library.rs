@@ -356,3 +356,22 @@ fn a_write_that_needs_one_which_is_behind_brings_it_up_to_date() {
     faults[1].set_away(false);
     check_end(&store, &destinations, &[&writer]);
 }
+
+/// Whoever continues a timeline may have read its last entry where only a writer that failed has left it, without any listing.
+#[test]
+fn an_entry_is_acknowledged_only_behind_one_that_is_on_enough_destinations() {
+    let writer = Writer::new(1);
+    let stores: [Arc<dyn Store>; 3] = [memory(), memory(), memory()];
+    let put =
+        |at: usize, (name, bytes): (ObjectName, Vec<u8>)| stores[at].create(&name, &bytes).expect("memory takes it");
+    put(2, writer.entry(1));
+    let (name, bytes) = writer.entry(2);
+    let created = replicas(stores.to_vec(), None, WAITS).create(&name, &bytes);
+    assert_eq!(created.expect("all answer"), Creation::New);
+    assert!(stores.iter().all(|store| store.read(&writer.entry(1).0, LIMIT).is_ok()));
+    put(0, (writer.entry(3).0, object(ObjectType::TimelineEntry, "another")));
+    put(1, writer.entry(3));
+    let (name, bytes) = writer.entry(4);
+    let created = replicas(stores.to_vec(), None, WAITS).create(&name, &bytes);
+    assert!(matches!(created, Err(StoreError::Conflict { .. })), "{created:?}");
+}

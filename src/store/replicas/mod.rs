@@ -6,7 +6,7 @@
 //!   each destination receives objects in the order in which they were written. A thread brings it up to date once it answers again; if too few
 //!   others answer, a write does that first.
 //! * What was not acknowledged is owed to nobody, though a destination may have it. Listings show it, and new index segments and entries may need it: so before one of
-//!   these is created, packs, segments and entries that a listing showed on too few destinations are copied to enough of them.
+//!   these is created, packs, segments and entries that a listing showed on too few destinations are copied to enough of them; so is the entry that a new one continues.
 //! * A destination without a config, where another has one, is behind, too: a disk that is not mounted, or a new place that a [`crate::ops::sync`] is to fill.
 //! * `config` and timeline entries, whose names two writers may choose at once, go to the first destination that answers before any other, always in the same
 //!   order: of two writers that see the same destinations one wins, and the loser has written nothing. Writers that see different ones may
@@ -22,7 +22,7 @@ mod destination;
 mod health;
 mod round;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::mpsc::channel;
@@ -31,9 +31,12 @@ use std::thread;
 use std::time::Duration;
 
 use crate::base::clock::{Timer, UnixMicros};
+use crate::base::id::DatabaseId;
 use crate::format::name::{Folder, ObjectName};
+use crate::format::pack::MAX_PACK_BYTES;
 use crate::monitor::Monitor;
 
+use super::lane::concurrently;
 use super::{Creation, Listed, Store, StoreError};
 use backlog::Owed;
 use destination::Destination;
@@ -98,6 +101,8 @@ struct Shared {
     lacking: Mutex<BTreeSet<(usize, ObjectName)>>,
     /// What listings showed on too few destinations.
     weak: Mutex<BTreeSet<ObjectName>>,
+    /// Of timelines, the last entry that is known to be the same on enough destinations.
+    confirmed: Mutex<HashMap<DatabaseId, u64>>,
 }
 
 /// How a destination is.
@@ -122,8 +127,9 @@ impl Replicas {
             Arc::new(Destination::new(store, state.as_deref(), &identity, Health::new(Arc::clone(&timer), waits.avoid)))
         };
         let destinations = stores.into_iter().map(destination).collect();
-        let (lacking, weak) = (Mutex::default(), Mutex::default());
-        let shared = Shared { destinations, needed, tolerate, waits, is_inline, timer, monitor, lacking, weak };
+        let (lacking, weak, confirmed) = (Mutex::default(), Mutex::default(), Mutex::default());
+        let shared =
+            Shared { destinations, needed, tolerate, waits, is_inline, timer, monitor, lacking, weak, confirmed };
         Self { shared: Arc::new(shared) }
     }
 
@@ -238,6 +244,33 @@ impl Replicas {
             }
         }
         self.judge("create", &owed, written).map(|_| Creation::New)
+    }
+
+    /// Whoever continues a timeline may have read its last entry where only a writer that failed has left it: no listing need have shown that. Those before it were confirmed by whoever wrote it.
+    fn confirm_last(&self, next: &ObjectName) -> Result<(), StoreError> {
+        let Some((database, sequence)) = next.timeline().filter(|(_, sequence)| *sequence > 1) else { return Ok(()) };
+        if locked(&self.shared.confirmed).get(&database) == Some(&(sequence - 1)) {
+            return Ok(());
+        }
+        let name = ObjectName::timeline_entry(database, sequence - 1);
+        let asked: Vec<&Arc<Destination>> =
+            self.shared.destinations.iter().filter(|destination| destination.health.is_good()).collect();
+        let width = if self.shared.is_inline { 1 } else { asked.len() };
+        let copies = concurrently(width, &asked, |destination| destination.read(&name, MAX_PACK_BYTES).ok());
+        let mut held = asked.iter().zip(&copies).filter_map(|(at, copy)| Some((at, copy.as_ref()?)));
+        let Some((first, bytes)) = held.next() else { return Ok(()) };
+        let mut count = 1;
+        for (second, other) in held {
+            if other != bytes {
+                let (first, second) = (first.location(), second.location());
+                return Err(StoreError::Conflict { name, first, second });
+            }
+            count += 1;
+        }
+        if count < self.shared.needed {
+            locked(&self.shared.weak).insert(name);
+        }
+        Ok(())
     }
 
     /// What a listing showed on too few destinations is copied to enough of them, for what comes may need it.
@@ -459,10 +492,15 @@ impl Store for Replicas {
 
     fn create(&self, name: &ObjectName, bytes: &[u8]) -> Result<Creation, StoreError> {
         if name.timeline().is_some() || (name.hash().is_some() && !name.is_pack()) {
+            self.confirm_last(name)?;
             self.strengthen()?;
         }
         if name.timeline().is_some() || *name == ObjectName::config() {
-            return self.create_deciding(name, bytes);
+            let created = self.create_deciding(name, bytes)?;
+            if let Some((database, sequence)) = name.timeline().filter(|_| created == Creation::New) {
+                locked(&self.shared.confirmed).insert(database, sequence);
+            }
+            return Ok(created);
         }
         let owed = Owed::Create(name.clone());
         let written = self.write_to_all(&owed, bytes.to_vec());
