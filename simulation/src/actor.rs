@@ -14,6 +14,7 @@ use continuum::ops::forget::{ForgetOptions, What, forget, hold, plan_forget, rel
 use continuum::ops::prune::{PruneOptions, plan_prune, prune};
 use continuum::ops::snapshot::{Choice, snapshot_pinned};
 use continuum::ops::snapshots::snapshots;
+use continuum::ops::sync::SyncOptions;
 use continuum::policy::refusal::Allowed;
 use continuum::policy::retention::{Among, Policy, Reach, Rule};
 use continuum::repo::chunk_reader::ChunkReader;
@@ -26,6 +27,7 @@ use continuum::repo::{Repository, RepositoryError};
 use crate::database::{Database, root_of};
 use crate::failure::Failure;
 use crate::machine::{ENCODE, Machine};
+use crate::mirroring::sync;
 use crate::plan::Role;
 use crate::plant::Plant;
 use crate::random::Random;
@@ -72,6 +74,7 @@ impl Actor {
             Role::Collector => self.collect(),
             Role::Checker => self.check(),
             Role::Reader => self.read(&database),
+            Role::Mirrorer => self.mirror(),
             Role::Steward => Ok(()),
         }
     }
@@ -159,6 +162,13 @@ impl Actor {
         Ok(())
     }
 
+    /// Makes destinations whole.
+    fn mirror(&mut self) -> Result<(), Failure> {
+        let Some(mirror) = &self.machine.world.plan.mirror else { return Ok(()) };
+        let options = SyncOptions { read_data: self.random.chance(300), prefer: None, is_inline: true };
+        sync(&self.machine, mirror, options).map(|_| ())
+    }
+
     /// Restores any snapshot. One that is there when the reader has looked, and not gone when it is done, must be restorable.
     fn read(&mut self, database: &Database) -> Result<(), Failure> {
         let (machine, repository) = (&self.machine, self.machine.repository());
@@ -238,7 +248,9 @@ fn prove(reader: &ChunkReader, state: &State) -> Result<(), Failure> {
 pub fn judge(world: &World, me: usize, result: Result<(), Failure>) {
     let result = result.map_err(|failure| {
         // A planted bug must be found by what it does, not by an error that it happens to cause.
-        let is_clean = !world.had_trouble(me) && world.plan.list_lag == 0 && world.plan.plant.is_none();
+        // What others could not write to all destinations, or wrote to different ones, may stop everybody until a sync.
+        let is_torn = world.plan.mirror.is_some() && !world.is_ending();
+        let is_clean = !world.had_trouble(me) && !is_torn && world.plan.list_lag == 0 && world.plan.plant.is_none();
         if !failure.is_expected && is_clean {
             world.violate(format!("actor {me} failed without any fault: {}", failure.text));
         }

@@ -2,6 +2,7 @@
 
 use continuum::ops::forget::ForgetError;
 use continuum::ops::prune::PruneError;
+use continuum::ops::repair::RepairError;
 use continuum::ops::snapshot::SnapshotError;
 use continuum::repo::{Fault, RepositoryError};
 use continuum::store::StoreError;
@@ -52,6 +53,15 @@ impl From<ForgetError> for Failure {
             ForgetError::Repository(error) => error.into(),
             // Others were faster, or there is nothing to change.
             error => Self { text: describe(&error), is_expected: true },
+        }
+    }
+}
+
+impl From<RepairError> for Failure {
+    fn from(error: RepairError) -> Self {
+        match error {
+            RepairError::Repository(error) => error.into(),
+            error => Self { text: describe(&error), is_expected: false },
         }
     }
 }

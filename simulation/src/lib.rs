@@ -12,7 +12,7 @@
 //!
 //! # What goes wrong
 //! Requests fail before their effect, after it, or with an effect that comes hundreds of requests later; answers are cut short; the store is away; listings lag behind creations and
-//! deletions, for as long as collectors are told; actors are killed between any two requests, and stand still while others go on; clocks jump back and forth; machines lose nothing of
+//! deletions, for as long as collectors are told; of several destinations ([`mirroring`]) one is away for long, behind, lost with everything, or rolled back; actors are killed between any two requests, and stand still while others go on; clocks jump back and forth; machines lose nothing of
 //! what they remember, or remember nothing.
 //!
 //! # What must hold
@@ -23,16 +23,18 @@
 //! * what is gone was forgotten for long enough, not held, and not the last; nothing that stays changes its standing by that; no entry is deleted that is not gone;
 //! * a pack once named by a tombstone stays named.
 //!
-//! An operation that fails must have met a fault, or others at work. In the end ([`ending`]) faults stop and late effects arrive: a snapshot of each database can be taken; two collections later nothing is
+//! An operation that fails must have met a fault, or others at work. With several destinations all this holds of them together, until the end. In the end ([`ending`]) faults stop and late effects arrive: a snapshot of each database can be taken; two collections later nothing is
 //! left that nobody needs; check finds nothing; a reader sees exactly the snapshots that are not gone, and restores each; and when an object that is needed is then damaged, check finds
-//! that.
+//! that, and repair mends it ([`repairing`]): it names exactly the snapshots that are lost, all others are restored, it has nothing to do a second time, and once what is lost was taken out of the log,
+//! check finds nothing again. Several destinations are made equal by a sync before that, stay equal, and check finds nothing on each of them alone.
 //!
 //! # Whether it would be found
 //! [`plant`] spoils one thing at a time, from outside. `simulate --planted` fails unless each is found.
 //!
 //! # What is not simulated
-//! SQLite and the capture of files (`tests/watch`, `cargo xtask soak` do that); the loop of `watch`, whose order [`watching`] repeats with its journal writer and its operations; several destinations,
-//! whose threads are real; taking a watch over while the watcher lives.
+//! SQLite and the capture of files (`tests/watch`, `cargo xtask soak` do that); the loop of `watch`, whose order [`watching`] repeats with its journal writer and its operations; the threads
+//! of several destinations: what they do beside a process's work, it does here at its beginning; listings that lag on several destinations; two destinations of which one may fail, where two writers that do
+//! not see the same one may both be acknowledged, and a user has to decide; damage to one of several copies; taking a watch over while the watcher lives.
 
 pub mod actor;
 pub mod campaign;
@@ -40,9 +42,11 @@ pub mod database;
 pub mod ending;
 pub mod failure;
 pub mod machine;
+pub mod mirroring;
 pub mod plan;
 pub mod plant;
 pub mod random;
+pub mod repairing;
 pub mod run;
 pub mod store;
 pub mod timeline_truth;

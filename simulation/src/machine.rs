@@ -17,6 +17,7 @@ use continuum::store::around::cache::Cache;
 use continuum::store::around::retry::Retry;
 use continuum::store::state::LocalState;
 
+use crate::mirroring::connect;
 use crate::plan::{Client, Role, SECOND};
 use crate::plant::Plant;
 use crate::store::{SimulatedClock, SimulatedStore, SimulatedTimer};
@@ -49,7 +50,10 @@ impl Machine {
         let number = world.number();
         let number = if world.plan.plant == Some(Plant::NamesUsedAgain) && *role != Role::Watcher { 7 } else { number };
         let entropy: Arc<dyn Entropy> = Arc::new(SeededEntropy::new(number));
-        let mut store: Arc<dyn Store> = Arc::new(SimulatedStore::new(world, *actor, *role));
+        let mut store: Arc<dyn Store> = match &world.plan.mirror {
+            Some(mirror) => connect(self, mirror),
+            None => Arc::new(SimulatedStore::new(world, *actor, *role, 0)),
+        };
         if client.retries {
             let timer: Arc<dyn Timer> = Arc::new(SimulatedTimer { world: Arc::clone(world), actor: *actor });
             store = Arc::new(Retry::new(store, RETRIES, timer, Arc::clone(&entropy), Arc::new(self.monitor())));

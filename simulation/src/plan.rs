@@ -1,5 +1,7 @@
 //! What a seed decides before a run begins: how large the world is, who is at work in it, and how badly it behaves.
 
+use std::ops::Range;
+
 use continuum::base::page::PageSize;
 
 use crate::plant::Plant;
@@ -25,6 +27,8 @@ pub enum Role {
     Checker,
     /// Restores.
     Reader,
+    /// Makes destinations whole.
+    Mirrorer,
     /// Ends the run.
     Steward,
 }
@@ -81,6 +85,41 @@ pub struct Plan {
     pub clock_jumps: i64,
     /// What is damaged at the end.
     pub damages: bool,
+    /// How what is damaged at the end is repaired, if it is.
+    pub repair: Option<Repair>,
+    /// The destinations, if there are several.
+    pub mirror: Option<Mirror>,
+}
+
+/// Several destinations, and what becomes of them.
+#[derive(Clone, Debug)]
+pub struct Mirror {
+    /// How many there are.
+    pub destinations: usize,
+    /// How many may fail.
+    pub tolerate: usize,
+    /// When which one is away, in steps.
+    pub away: Vec<(usize, Range<u64>)>,
+    /// What one of them loses, if any does.
+    pub disaster: Option<Disaster>,
+}
+
+/// What one destination loses.
+#[derive(Clone, Copy, Debug)]
+pub struct Disaster {
+    /// Which.
+    pub destination: usize,
+    /// When, in steps, at the earliest.
+    pub at: u64,
+    /// It is again as it was at this step; else it is empty.
+    pub back_to: Option<u64>,
+}
+
+/// How a repair is done.
+#[derive(Clone, Copy, Debug)]
+pub struct Repair {
+    /// Whether it is given the live databases.
+    pub has_sources: bool,
 }
 
 impl Plan {
@@ -97,26 +136,62 @@ impl Plan {
         let lags = r.chance(250) || plant == Some(Plant::LagUntold);
         let list_lag = if lags { r.between(1, 20) as i64 * SECOND } else { 0 };
         let outage_begin = r.below(steps * 3);
+        // What came later is drawn from numbers of its own: old seeds stay what they were.
+        let mut later = Random::new(seed, 4);
+        let repair = later.chance(800).then(|| Repair { has_sources: later.chance(400) });
+        let mirror = later.chance(300).then(|| Mirror::of(steps, faultless, &mut later));
+        let (databases, most_pages) = (r.between(1, 3), r.between(4, 16));
+        let mut actors = actors(client_count, lags, r);
+        if mirror.is_some() {
+            actors.push((Role::Mirrorer, later.below(client_count as u64) as usize));
+        }
         Self {
             seed,
             plant,
-            databases: r.between(1, 3),
+            databases,
             page_size: PageSize::new(page_bytes).expect("BUG: a page size"),
-            most_pages: r.between(4, 16),
-            actors: actors(client_count, lags, r),
+            most_pages,
+            actors,
             clients,
             steps,
             switching: *r.pick(&[50, 150, 300, 500]),
             failing: if faultless { 0 } else { *r.pick(&[0, 10, 20, 40]) },
             crashing: if faultless { 0 } else { *r.pick(&[0, 20, 50, 100]) },
             freezing: if r.chance(400) { (r.between(5, 60), r.between(20, 300)) } else { (0, 1) },
-            list_lag,
+            list_lag: if mirror.is_some() { 0 } else { list_lag },
             outage: (outage_begin, if faultless { 0 } else { outage_begin + r.below(60) }),
             drains: r.chance(500),
             grace: *r.pick(&[0, 0, 10, 100, 1000]) * SECOND,
             clock_jumps: if r.chance(300) { r.between(1, 200) as i64 * SECOND } else { 0 },
-            damages: r.chance(150),
+            damages: r.chance(150) && mirror.is_none(),
+            repair,
+            mirror,
         }
+    }
+}
+
+impl Mirror {
+    /// What was acknowledged stands on more destinations than may fail, and two majorities share one. So of two destinations none may fail, and of three one.
+    fn of(steps: u64, faultless: bool, random: &mut Random) -> Self {
+        let (destinations, tolerate) = if random.chance(300) { (2, 0) } else { (3, 1) };
+        let most_absences = if faultless { 0 } else { 2 };
+        let absence = |random: &mut Random| {
+            let (destination, begin) = (random.below(destinations as u64) as usize, random.below(steps));
+            (destination, begin..begin + random.below(steps / 2))
+        };
+        let away = (0..random.below(most_absences + 1)).map(|_| absence(random)).collect();
+        let disaster = |random: &mut Random| {
+            let at = random.between(steps / 4, steps);
+            let back_to = random.chance(600).then(|| random.below(at));
+            Disaster { destination: random.below(destinations as u64) as usize, at, back_to }
+        };
+        let has_disaster = tolerate > 0 && random.chance(400);
+        Self { destinations, tolerate, away, disaster: has_disaster.then(|| disaster(random)) }
+    }
+
+    /// How many destinations have what was acknowledged.
+    pub fn needed(&self) -> usize {
+        self.destinations - self.tolerate
     }
 }
 

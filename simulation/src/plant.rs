@@ -87,6 +87,7 @@ impl Plant {
 pub struct Spoiler {
     plant: Option<Plant>,
     role: Role,
+    place: usize,
     memory: Mutex<Memory>,
 }
 
@@ -108,13 +109,13 @@ pub enum Spoiled {
 
 impl Spoiler {
     /// For an operation of an actor of that role.
-    pub fn new(world: &World, role: Role) -> Self {
+    pub fn new(world: &World, role: Role, place: usize) -> Self {
         let plant = world.plan.plant;
         let mut memory = Memory::default();
         if plant == Some(Plant::TombstonesSeenEarly) {
-            memory.tombstones = Some(world.list(Folder::Tombstones));
+            memory.tombstones = Some(world.list(place, Folder::Tombstones));
         }
-        Self { plant, role, memory: Mutex::new(memory) }
+        Self { plant, role, place, memory: Mutex::new(memory) }
     }
 
     fn memory(&self) -> MutexGuard<'_, Memory> {
@@ -144,7 +145,7 @@ impl Spoiler {
             Plant::FoldsNotWritten => (watches && name.timeline().is_some() && world.number().is_multiple_of(4), false),
             Plant::WritesLost => (world.number().is_multiple_of(30), false),
             Plant::JournalsLate if name.journal_position().is_some() && world.number().is_multiple_of(4) => {
-                world.later(actor, name, Some(bytes));
+                world.later(actor, self.place, name, Some(bytes));
                 (true, false)
             }
             _ => (false, false),
@@ -180,13 +181,13 @@ impl Spoiler {
             self.release(world, actor);
         }
         if self.is(Plant::TombstonesTakenBack, Role::Collector) && name.is_pack() {
-            world.list(Folder::Tombstones).iter().for_each(|listed| world.delete(&listed.name));
+            world.list(self.place, Folder::Tombstones).iter().for_each(|listed| world.delete(self.place, &listed.name));
         }
     }
 
     fn release(&self, world: &World, actor: usize) {
         for (name, bytes) in std::mem::take(&mut self.memory().held_back) {
-            let _: Creation = world.create(actor, &name, &bytes);
+            let _: Creation = world.create(actor, self.place, &name, &bytes);
         }
     }
 
@@ -199,7 +200,7 @@ impl Spoiler {
                 self.memory().tombstones.get_or_insert(listed).clone()
             }
             (Plant::JournalsDeleted, Folder::Journals) if self.role == Role::Collector => {
-                listed.iter().for_each(|listed| world.delete(&listed.name));
+                listed.iter().for_each(|listed| world.delete(self.place, &listed.name));
                 listed
             }
             (Plant::TimelineUnseen, Folder::Timelines) if self.role == Role::Collector => {

@@ -17,20 +17,21 @@ use crate::world::{Fate, World};
 pub struct SimulatedStore {
     world: Arc<World>,
     actor: usize,
+    place: usize,
     spoiler: Spoiler,
 }
 
 impl SimulatedStore {
-    /// The store, used by an operation of that actor.
-    pub fn new(world: &Arc<World>, actor: usize, role: Role) -> Self {
-        Self { world: Arc::clone(world), actor, spoiler: Spoiler::new(world, role) }
+    /// The destination at that place, used by an operation of that actor.
+    pub fn new(world: &Arc<World>, actor: usize, role: Role, place: usize) -> Self {
+        Self { world: Arc::clone(world), actor, place, spoiler: Spoiler::new(world, role, place) }
     }
 
     fn put(&self, name: &ObjectName, bytes: &[u8]) -> Creation {
         match self.spoiler.create(&self.world, self.actor, name, bytes) {
             Spoiled::Pretended => Creation::New,
             Spoiled::Not => {
-                let creation = self.world.create(self.actor, name, bytes);
+                let creation = self.world.create(self.actor, self.place, name, bytes);
                 self.spoiler.created(&self.world, self.actor, name);
                 creation
             }
@@ -43,11 +44,11 @@ impl SimulatedStore {
     }
 
     fn fetch(&self, name: &ObjectName) -> Result<(Fate, Arc<Vec<u8>>), StoreError> {
-        let fate = self.world.request(self.actor, "read", name.as_str());
+        let fate = self.world.request(self.actor, self.place, "read", name.as_str());
         if !matches!(fate, Fate::Works | Fate::Short) {
             return Err(self.error("read", name.as_str()));
         }
-        let found = self.world.read(name).filter(|_| !self.spoiler.hides(name));
+        let found = self.world.read(self.place, name).filter(|_| !self.spoiler.hides(name));
         let missing = || StoreError::NotFound { location: self.location(), name: name.clone() };
         Ok((fate, found.ok_or_else(missing)?))
     }
@@ -55,13 +56,13 @@ impl SimulatedStore {
 
 impl Store for SimulatedStore {
     fn location(&self) -> String {
-        "simulated:".to_owned()
+        if self.world.plan.mirror.is_some() { format!("simulated:{}", self.place) } else { "simulated:".to_owned() }
     }
 
     fn create(&self, name: &ObjectName, bytes: &[u8]) -> Result<Creation, StoreError> {
-        let created = match self.world.request(self.actor, "create", name.as_str()) {
+        let created = match self.world.request(self.actor, self.place, "create", name.as_str()) {
             Fate::FailsLate => {
-                self.world.later(self.actor, name, Some(bytes));
+                self.world.later(self.actor, self.place, name, Some(bytes));
                 Err(self.error("create", name.as_str()))
             }
             Fate::FailsAfter => {
@@ -94,20 +95,20 @@ impl Store for SimulatedStore {
     }
 
     fn list(&self, folder: Folder) -> Result<Vec<Listed>, StoreError> {
-        match self.world.request(self.actor, "list", &folder.prefix()) {
-            Fate::Works => Ok(self.spoiler.list(&self.world, folder, self.world.list(folder))),
+        match self.world.request(self.actor, self.place, "list", &folder.prefix()) {
+            Fate::Works => Ok(self.spoiler.list(&self.world, folder, self.world.list(self.place, folder))),
             _ => Err(self.error("list", &folder.prefix())),
         }
     }
 
     fn delete(&self, name: &ObjectName) -> Result<(), StoreError> {
-        let deleted = match self.world.request(self.actor, "delete", name.as_str()) {
+        let deleted = match self.world.request(self.actor, self.place, "delete", name.as_str()) {
             Fate::FailsLate => {
-                self.world.later(self.actor, name, None);
+                self.world.later(self.actor, self.place, name, None);
                 Err(self.error("delete", name.as_str()))
             }
             fate @ (Fate::FailsAfter | Fate::Works) => {
-                self.world.delete(name);
+                self.world.delete(self.place, name);
                 self.spoiler.deleted(&self.world, self.actor, name);
                 if fate == Fate::Works { Ok(()) } else { Err(self.error("delete", name.as_str())) }
             }

@@ -1,6 +1,6 @@
 //! What must hold of one timeline (`format-spec/timeline.md`, "What is a restore point"), from its entries alone.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use continuum::base::id::{ChunkId, ImageRoot, ObjectHash, WriterId};
 use continuum::base::page::PageSize;
@@ -33,6 +33,8 @@ pub struct Snapshot {
     pub needs: Vec<ChunkId>,
     /// What has become of it.
     pub standing: Standing,
+    /// Whether it cannot be restored, because of damage.
+    pub is_lost: bool,
 }
 
 /// What has become of a snapshot.
@@ -65,7 +67,8 @@ impl Line {
         let mut released = Vec::new();
         match &entry.event {
             Event::Snapshot(manifest) => {
-                let snapshot = Snapshot { id, manifest: manifest.clone(), needs, standing: Standing::default() };
+                let snapshot =
+                    Snapshot { id, manifest: manifest.clone(), needs, standing: Standing::default(), is_lost: false };
                 self.snapshots.insert(sequence, snapshot);
                 self.waiting.clear();
             }
@@ -94,13 +97,14 @@ impl Line {
         let mut released = Vec::new();
         for (&sequence, snapshot) in self.snapshots.iter().filter(|(sequence, _)| is_gone(**sequence)) {
             let Standing { forgotten, is_held } = snapshot.standing;
-            if is_held || forgotten.is_none_or(|until| until > clock) || Some(sequence) == last {
+            let may_go = snapshot.is_lost || forgotten.is_some_and(|until| until <= clock);
+            if is_held || !may_go || Some(sequence) == last {
                 return Err(format!(
                     "snapshot {sequence} is gone, although it is the last, held, or not forgotten for long enough: {:?} at {clock}",
                     snapshot.standing
                 ));
             }
-            released.extend(&snapshot.needs);
+            released.extend(snapshot.needs.iter().filter(|_| !snapshot.is_lost));
         }
         self.snapshots.retain(|&sequence, _| !is_gone(sequence));
         self.gone = gone.to_vec();
@@ -144,9 +148,21 @@ impl Line {
         &self.snapshots
     }
 
+    /// Snapshots that need a lost chunk can no longer be restored, and may be taken out of the log. Returns what is no longer needed, once for each of them.
+    pub fn lose(&mut self, is_lost: &dyn Fn(&ChunkId) -> bool, affected: &mut BTreeSet<ObjectHash>) -> Vec<ChunkId> {
+        let mut released = Vec::new();
+        for snapshot in self.snapshots.values_mut().filter(|snapshot| snapshot.needs.iter().any(is_lost)) {
+            snapshot.is_lost = true;
+            affected.insert(snapshot.id);
+            released.extend(&snapshot.needs);
+        }
+        released
+    }
+
     /// A snapshot that needs the chunk.
     pub fn who_needs(&self, chunk: ChunkId) -> Option<String> {
-        let (sequence, snapshot) = self.snapshots.iter().find(|(_, snapshot)| snapshot.needs.contains(&chunk))?;
+        let (sequence, snapshot) =
+            self.snapshots.iter().find(|(_, snapshot)| !snapshot.is_lost && snapshot.needs.contains(&chunk))?;
         let database = &self.entries[sequence].1.database;
         Some(format!("snapshot {sequence} of {database} ({})", snapshot.id))
     }

@@ -3,11 +3,12 @@
 //! It is written anew from `format-spec/` where it can be: what a snapshot needs, what is in an image, and what has become of a snapshot are found without the
 //! code that is tested. Counters make a look at one change cheap: how many places each chunk has that an index lists, and how many snapshots need it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use continuum::base::id::{ChunkId, DatabaseId, ImageRoot, ObjectHash};
 use continuum::base::page::PageCount;
+use continuum::format::FormatError;
 use continuum::format::delta::{self, StepPart};
 use continuum::format::index::IndexSegment;
 use continuum::format::journal::JournalObject;
@@ -15,7 +16,7 @@ use continuum::format::layer::{LayerSegment, RunContent};
 use continuum::format::manifest::{LayerKind, Manifest};
 use continuum::format::name::ObjectName;
 use continuum::format::object::SealContext;
-use continuum::format::pack::PackReader;
+use continuum::format::pack::{PackReader, PackedChunk};
 use continuum::format::timeline::{Event, TimelineEntry};
 use continuum::format::tombstone::Tombstone;
 use continuum::repo::Repository;
@@ -42,6 +43,8 @@ pub struct Truth {
     timelines: BTreeMap<DatabaseId, Line>,
     journals: BTreeMap<ObjectName, Vec<JournalPart>>,
     tombstones: BTreeMap<ObjectName, Vec<ObjectHash>>,
+    /// Once an entry was damaged, what the log says is another thing.
+    is_blind: bool,
 }
 
 struct Pack {
@@ -69,6 +72,7 @@ impl Truth {
             timelines: BTreeMap::new(),
             journals: BTreeMap::new(),
             tombstones: BTreeMap::new(),
+            is_blind: false,
         }
     }
 
@@ -78,6 +82,9 @@ impl Truth {
 
     /// An object has come to be. `clock` is the latest time that its writer has seen.
     pub fn created(&mut self, name: &ObjectName, bytes: &[u8], clock: i64) -> Verdict {
+        if self.is_blind {
+            return Ok(());
+        }
         let (context, keys) = (self.context(), self.repository.keys());
         let unreadable = |error: &dyn std::fmt::Display| format!("{name} was written and cannot be read: {error}");
         if let Some((database, sequence)) = name.timeline() {
@@ -108,6 +115,9 @@ impl Truth {
 
     /// An object is no longer there.
     pub fn deleted(&mut self, name: &ObjectName) -> Verdict {
+        if self.is_blind {
+            return Ok(());
+        }
         if let Some((database, sequence)) = name.timeline() {
             let is_gone = self.timelines.get(&database).is_some_and(|line| line.is_gone(sequence));
             return if is_gone {
@@ -137,7 +147,7 @@ impl Truth {
         Ok(())
     }
 
-    fn pack_created(&mut self, hash: ObjectHash, bytes: &[u8]) -> Result<(), continuum::format::FormatError> {
+    fn pack_created(&mut self, hash: ObjectHash, bytes: &[u8]) -> Result<(), FormatError> {
         if !self.packs.contains_key(&hash) {
             let keys = self.repository.keys();
             let reader = PackReader::open(bytes, &self.context(), keys)?;
@@ -342,6 +352,9 @@ impl Truth {
 
     /// A writer was told that its snapshot is there, and knows what the image is.
     pub fn acknowledge(&mut self, database: &str, id: ObjectHash, image: &[u8]) -> Verdict {
+        if self.is_blind {
+            return Ok(());
+        }
         let database = self.repository.keys().database_id(database);
         let line = self.timelines.get(&database).ok_or("a snapshot was acknowledged and its timeline is not there")?;
         line.acknowledge(id, root_of(image))
@@ -427,6 +440,56 @@ impl Truth {
     /// The timelines.
     pub fn timelines(&self) -> &BTreeMap<DatabaseId, Line> {
         &self.timelines
+    }
+
+    /// An object was damaged: `was` it is, and `is` now, if it is still there. Returns the snapshots that cannot be restored any more. They may be taken out of the log from now on.
+    pub fn suffer(&mut self, name: &ObjectName, was: &[u8], is: Option<&[u8]>) -> Result<BTreeSet<ObjectHash>, String> {
+        if name.timeline().is_some() {
+            self.is_blind = true;
+            return Ok(BTreeSet::new());
+        }
+        self.tombstones.remove(name);
+        for (pack, chunk) in self.segments.remove(name).unwrap_or_default() {
+            // What it listed is in the packs' footers.
+            let _: Verdict = self.unlist(pack, chunk);
+        }
+        let hash = name.hash().filter(|_| name.is_pack());
+        let Some(pack) = hash.and_then(|hash| self.packs.get_mut(&hash)) else { return Ok(BTreeSet::new()) };
+        pack.is_there = false;
+        let hash = hash.unwrap_or(ObjectHash([0; 32]));
+        let listed: Vec<ChunkId> =
+            pack.chunks.iter().copied().filter(|&chunk| self.listed.contains_key(&(hash, chunk))).collect();
+        for chunk in listed {
+            let _: Verdict = self.displace(chunk);
+        }
+        let good = self.good_chunks(was, is).map_err(|error| error.to_string())?;
+        let is_lost =
+            |chunk: &ChunkId| self.places.get(chunk).is_none_or(|&places| places == 0) && !good.contains(chunk);
+        let mut affected = BTreeSet::new();
+        for line in self.timelines.values_mut() {
+            for chunk in line.lose(&is_lost, &mut affected) {
+                *self.needed.get_mut(&chunk).expect("BUG: it was needed") -= 1;
+            }
+        }
+        Ok(affected)
+    }
+
+    /// Chunks of a damaged pack that can be read.
+    fn good_chunks(&self, was: &[u8], is: Option<&[u8]>) -> Result<HashSet<ChunkId>, FormatError> {
+        let (context, keys) = (self.context(), self.repository.keys());
+        let chunks = PackReader::open(was, &context, keys)?.footer(was, keys)?;
+        let Some(is) = is else { return Ok(HashSet::new()) };
+        let Ok(reader) = PackReader::open(is, &context, keys) else { return Ok(HashSet::new()) };
+        let is_good = |chunk: &&PackedChunk| {
+            let sealed = is.get(chunk.offset as usize..(chunk.offset + chunk.length) as usize);
+            sealed.is_some_and(|sealed| reader.chunk(chunk.id, chunk.offset, &mut sealed.to_vec(), keys).is_ok())
+        };
+        Ok(chunks.iter().filter(is_good).map(|chunk| chunk.id).collect())
+    }
+
+    /// Whether it no longer looks.
+    pub fn is_blind(&self) -> bool {
+        self.is_blind
     }
 
     /// Whether any snapshot needs something that stands in this object, or that only this object lists or tells.

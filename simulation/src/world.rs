@@ -3,7 +3,7 @@
 //! Every request of an actor is a point where the turn may go to another, where the actor may be killed or stand still, and where the request may fail: before its
 //! effect, after it, or with an effect that comes much later. Only the actor that has the turn touches the world, so the same seed gives the same run.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::panic::resume_unwind;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -129,9 +129,13 @@ struct State {
     step: u64,
     now: i64,
     actors: Vec<Actor>,
-    objects: BTreeMap<ObjectName, Object>,
-    /// Objects that were deleted lately and that listings may still show.
-    ghosts: BTreeMap<ObjectName, Ghost>,
+    /// The destinations; most of the time there is one.
+    places: Vec<Place>,
+    /// Of several destinations: the entries of timelines that as many have as must have what is acknowledged.
+    chosen: BTreeMap<ObjectName, blake3::Hash>,
+    /// What the one that meets with a disaster held once.
+    earlier: Option<BTreeMap<ObjectName, Object>>,
+    is_disaster_over: bool,
     late: Vec<Late>,
     /// What a clock may have shown by now, if it is no more wrong than clocks are.
     latest: i64,
@@ -139,6 +143,8 @@ struct State {
     violation: Option<String>,
     /// From now on nothing fails.
     is_calm: bool,
+    /// Nobody but the steward is at work.
+    is_ending: bool,
     trace: Trace,
     counts: Counts,
 }
@@ -156,10 +162,20 @@ struct Actor {
     troubles: u64,
 }
 
+#[derive(Default)]
+struct Place {
+    objects: BTreeMap<ObjectName, Object>,
+    /// Objects that were deleted lately and that listings may still show.
+    ghosts: BTreeMap<ObjectName, Ghost>,
+}
+
+#[derive(Clone)]
 struct Object {
     bytes: Arc<Vec<u8>>,
     /// Listings show it from then on.
     shows_from: i64,
+    /// The latest time that its writer has seen.
+    clock: i64,
 }
 
 struct Ghost {
@@ -169,6 +185,7 @@ struct Ghost {
 
 struct Late {
     at_step: u64,
+    place: usize,
     name: ObjectName,
     /// `None` deletes.
     bytes: Option<Arc<Vec<u8>>>,
@@ -198,8 +215,10 @@ impl World {
         };
         let databases = (0..plan.databases).map(database).collect();
         let object = |(name, bytes): &(ObjectName, Vec<u8>)| {
-            (name.clone(), Object { bytes: Arc::new(bytes.clone()), shows_from: i64::MIN })
+            (name.clone(), Object { bytes: Arc::new(bytes.clone()), shows_from: i64::MIN, clock: 0 })
         };
+        let place_count = plan.mirror.as_ref().map_or(1, |mirror| mirror.destinations);
+        let place = |_| Place { objects: begin.iter().map(object).collect(), ghosts: BTreeMap::new() };
         let actor =
             |_| Actor { is_done: false, is_doomed: false, frozen_until: 0, sleeps_until: 0, clock: 0, troubles: 0 };
         let state = State {
@@ -207,13 +226,16 @@ impl World {
             step: 0,
             now: 1000 * SECOND,
             actors: (0..=plan.actors.len()).map(actor).collect(),
-            objects: begin.iter().map(object).collect(),
-            ghosts: BTreeMap::new(),
+            places: (0..place_count).map(place).collect(),
+            chosen: BTreeMap::new(),
+            earlier: None,
+            is_disaster_over: false,
             late: Vec::new(),
             latest: 0,
             truth: Truth::new(repository.clone()),
             violation: None,
             is_calm: false,
+            is_ending: false,
             trace: Trace { use_of: tracing, ..Trace::default() },
             counts: Counts::default(),
         };
@@ -225,17 +247,18 @@ impl World {
     }
 
     /// A request is about to be made: others may have their turns before it. Says what becomes of it.
-    pub fn request(&self, me: usize, action: &'static str, name: &str) -> Fate {
+    pub fn request(&self, me: usize, place: usize, action: &'static str, name: &str) -> Fate {
         self.pass(me);
         let mut state = self.state();
         state.counts.requests += 1;
-        let fate = state.fate(&self.plan, action);
+        let fate = state.fate(&self.plan, place, action);
         if fate != Fate::Works {
             state.counts.faults += 1;
             state.actors[me].troubles += 1;
         }
         let (step, now) = (state.step, state.now);
-        state.trace.note(|| format!("{step} {now} actor {me} {action} {name} {fate:?}"));
+        let at = at(place);
+        state.trace.note(|| format!("{step} {now} actor {me} {action} {name}{at} {fate:?}"));
         fate
     }
 
@@ -309,6 +332,11 @@ impl World {
         });
     }
 
+    /// Whether the end has begun.
+    pub fn is_ending(&self) -> bool {
+        self.state().is_ending
+    }
+
     /// Whether a request of the actor's operation failed.
     pub fn had_trouble(&self, me: usize) -> bool {
         self.state().actors[me].troubles > 0
@@ -344,9 +372,9 @@ impl World {
     /// Faults stop, and what was late arrives.
     pub fn calm_down(&self) {
         let mut state = self.state();
-        state.is_calm = true;
+        (state.is_calm, state.is_ending) = (true, true);
         for late in std::mem::take(&mut state.late) {
-            state.take_effect(late);
+            state.take_effect(&self.plan, late);
         }
         state.now += 2 * self.plan.list_lag + 1;
     }
@@ -373,53 +401,70 @@ impl World {
     }
 
     /// Creates an object unless it is there.
-    pub fn create(&self, me: usize, name: &ObjectName, bytes: &[u8]) -> Creation {
+    pub fn create(&self, me: usize, place: usize, name: &ObjectName, bytes: &[u8]) -> Creation {
         let mut state = self.state();
         let clock = state.actors[me].clock;
         if self.plan.plant == Some(Plant::EntriesOverwritten) && name.timeline().is_some() {
-            state.delete_at_once(name);
+            state.delete_at_once(&self.plan, place, name);
         }
-        state.create(&self.plan, name, Arc::new(bytes.to_vec()), clock)
+        state.create(&self.plan, place, name, Arc::new(bytes.to_vec()), clock)
     }
 
     /// Creates an object, or deletes it, much later.
-    pub fn later(&self, me: usize, name: &ObjectName, bytes: Option<&[u8]>) {
+    pub fn later(&self, me: usize, place: usize, name: &ObjectName, bytes: Option<&[u8]>) {
         let mut state = self.state();
         let at_step = state.step + state.random.between(1, 400);
         let (name, bytes, clock) = (name.clone(), bytes.map(|bytes| Arc::new(bytes.to_vec())), state.actors[me].clock);
-        state.late.push(Late { at_step, name, bytes, clock });
+        state.late.push(Late { at_step, place, name, bytes, clock });
     }
 
     /// An object's bytes.
-    pub fn read(&self, name: &ObjectName) -> Option<Arc<Vec<u8>>> {
-        self.state().objects.get(name).map(|object| Arc::clone(&object.bytes))
+    pub fn read(&self, place: usize, name: &ObjectName) -> Option<Arc<Vec<u8>>> {
+        self.state().places[place].objects.get(name).map(|object| Arc::clone(&object.bytes))
     }
 
     /// What a listing shows.
-    pub fn list(&self, folder: Folder) -> Vec<Listed> {
-        self.state().list(&folder.prefix())
+    pub fn list(&self, place: usize, folder: Folder) -> Vec<Listed> {
+        self.state().list(place, &folder.prefix())
     }
 
     /// Deletes an object.
-    pub fn delete(&self, name: &ObjectName) {
-        self.state().delete(&self.plan, name);
+    pub fn delete(&self, place: usize, name: &ObjectName) {
+        self.state().delete(&self.plan, place, name);
     }
 
-    /// Puts other bytes in the place of an object, or takes it away, behind everybody's back.
+    /// Of the only destination: puts other bytes in the place of an object, or takes it away, behind everybody's back.
     pub fn damage(&self, name: &ObjectName, bytes: Option<Vec<u8>>) {
         let mut state = self.state();
         match bytes {
             Some(bytes) => {
-                let object = state.objects.get_mut(name).expect("BUG: what is damaged is there");
+                let object = state.places[0].objects.get_mut(name).expect("BUG: what is damaged is there");
                 object.bytes = Arc::new(bytes);
             }
-            None => _ = state.objects.remove(name),
+            None => _ = state.places[0].objects.remove(name),
         }
     }
 
     /// The names of all objects.
     pub fn names(&self) -> Vec<ObjectName> {
-        self.state().objects.keys().cloned().collect()
+        self.state().places[0].objects.keys().cloned().collect()
+    }
+
+    /// All destinations hold the same objects.
+    pub fn require_same(&self) -> Verdict {
+        let state = self.state();
+        let names: BTreeSet<&ObjectName> = state.places.iter().flat_map(|place| place.objects.keys()).collect();
+        for name in names {
+            let forms: BTreeSet<Option<&[u8]>> = state
+                .places
+                .iter()
+                .map(|place| place.objects.get(name).map(|object| object.bytes.as_slice()))
+                .collect();
+            if forms.len() > 1 {
+                return Err(format!("the destinations do not hold the same {name}"));
+            }
+        }
+        Ok(())
     }
 
     /// Asks the truth, or tells it. Its verdict ends the run.
@@ -477,19 +522,21 @@ impl State {
         let due: Vec<usize> = (0..self.late.len()).rev().filter(|&at| self.late[at].at_step <= self.step).collect();
         for at in due {
             let late = self.late.swap_remove(at);
-            self.take_effect(late);
+            self.take_effect(plan, late);
         }
+        self.meet_disaster(plan);
     }
 
-    fn take_effect(&mut self, late: Late) {
+    fn take_effect(&mut self, plan: &Plan, late: Late) {
         self.counts.late += 1;
         let step = self.step;
         self.trace.note(|| {
-            format!("{step} late effect: {} {}", if late.bytes.is_some() { "create" } else { "delete" }, late.name)
+            let action = if late.bytes.is_some() { "create" } else { "delete" };
+            format!("{step} late effect: {action} {}{}", late.name, at(late.place))
         });
         match late.bytes {
-            Some(bytes) => _ = self.create_at_once(&late.name, bytes, late.clock),
-            None => self.delete_at_once(&late.name),
+            Some(bytes) => _ = self.create_at_once(plan, late.place, &late.name, bytes, late.clock),
+            None => self.delete_at_once(plan, late.place, &late.name),
         }
     }
 
@@ -551,11 +598,13 @@ impl State {
         actor.is_doomed || (actor.frozen_until <= self.step && actor.sleeps_until <= self.now)
     }
 
-    fn fate(&mut self, plan: &Plan, action: &str) -> Fate {
+    fn fate(&mut self, plan: &Plan, place: usize, action: &str) -> Fate {
         if self.is_calm {
             return Fate::Works;
         }
-        if (plan.outage.0..plan.outage.1).contains(&self.step) {
+        let mut away = plan.mirror.iter().flat_map(|mirror| &mirror.away);
+        let is_away = away.any(|(of, steps)| *of == place && steps.contains(&self.step));
+        if is_away || (plan.outage.0..plan.outage.1).contains(&self.step) {
             return Fate::FailsBefore;
         }
         if !self.random.chance(plan.failing) {
@@ -569,12 +618,12 @@ impl State {
         }
     }
 
-    fn create(&mut self, plan: &Plan, name: &ObjectName, bytes: Arc<Vec<u8>>, clock: i64) -> Creation {
-        let creation = self.create_at_once(name, bytes, clock);
+    fn create(&mut self, plan: &Plan, place: usize, name: &ObjectName, bytes: Arc<Vec<u8>>, clock: i64) -> Creation {
+        let creation = self.create_at_once(plan, place, name, bytes, clock);
         if creation == Creation::New && plan.list_lag > 0 && !self.is_calm {
             let lag = self.lag(plan);
             let now = self.now;
-            self.objects.get_mut(name).expect("BUG: it was created").shows_from = now + lag;
+            self.places[place].objects.get_mut(name).expect("BUG: it was created").shows_from = now + lag;
         }
         creation
     }
@@ -584,57 +633,141 @@ impl State {
         if self.random.chance(500) { plan.list_lag } else { self.random.below(plan.list_lag as u64 + 1) as i64 }
     }
 
-    fn create_at_once(&mut self, name: &ObjectName, bytes: Arc<Vec<u8>>, clock: i64) -> Creation {
+    fn create_at_once(
+        &mut self,
+        plan: &Plan,
+        place: usize,
+        name: &ObjectName,
+        bytes: Arc<Vec<u8>>,
+        clock: i64,
+    ) -> Creation {
         let clock = clock.min(self.latest);
-        if self.objects.contains_key(name) {
+        if self.places[place].objects.contains_key(name) {
             return Creation::Exists;
         }
-        self.ghosts.remove(name);
+        self.places[place].ghosts.remove(name);
         let step = self.step;
         let what =
             if self.trace.use_of == Tracing::Printed { self.truth.describe(name, &bytes) } else { String::new() };
-        self.trace.note(|| format!("{step}   {name} is there: {}", &blake3::hash(&bytes).to_hex()[..8]));
+        self.trace.note(|| format!("{step}   {name} is there{}: {}", at(place), &blake3::hash(&bytes).to_hex()[..8]));
         if !what.is_empty() {
             println!("{step}     it says:{what}");
         }
-        let verdict = self.truth.created(name, &bytes, clock);
-        self.objects.insert(name.clone(), Object { bytes, shows_from: self.now });
-        self.judge(verdict);
+        let object = Object { bytes, shows_from: self.now, clock };
+        self.places[place].objects.insert(name.clone(), object.clone());
+        self.tell_created(plan, name, &object);
         Creation::New
     }
 
-    fn delete(&mut self, plan: &Plan, name: &ObjectName) {
-        if let Some(object) = self.objects.get(name)
+    fn delete(&mut self, plan: &Plan, place: usize, name: &ObjectName) {
+        if let Some(object) = self.places[place].objects.get(name)
             && plan.list_lag > 0
             && !self.is_calm
         {
             let bytes = object.bytes.len() as u64;
             let shows_until = self.now + self.lag(plan);
-            self.ghosts.insert(name.clone(), Ghost { bytes, shows_until });
+            self.places[place].ghosts.insert(name.clone(), Ghost { bytes, shows_until });
         }
-        self.delete_at_once(name);
+        self.delete_at_once(plan, place, name);
     }
 
-    fn delete_at_once(&mut self, name: &ObjectName) {
-        if self.objects.remove(name).is_some() {
+    fn delete_at_once(&mut self, plan: &Plan, place: usize, name: &ObjectName) {
+        if self.places[place].objects.remove(name).is_some() {
             let step = self.step;
-            self.trace.note(|| format!("{step}   {name} is gone"));
+            self.trace.note(|| format!("{step}   {name} is gone{}", at(place)));
             self.counts.deleted_packs += u64::from(name.is_pack());
             self.counts.deleted_entries += u64::from(name.timeline().is_some());
+            self.tell_deleted(plan, name);
+        }
+    }
+
+    /// Who has an object.
+    fn holders(&self, name: &ObjectName) -> impl Iterator<Item = &Object> {
+        self.places.iter().filter_map(|place| place.objects.get(name))
+    }
+
+    /// A copy has come to be. An object is there once any destination has it. An entry of a timeline begins to be one only when as many destinations have it as must have what is
+    /// acknowledged: others may have another one in its place until then.
+    fn tell_created(&mut self, plan: &Plan, name: &ObjectName, object: &Object) {
+        if let Some(mirror) = &plan.mirror {
+            let same = self.holders(name).filter(|holder| holder.bytes == object.bytes);
+            let (count, clock) = same.fold((0, 0), |(count, clock), holder| (count + 1, holder.clock.max(clock)));
+            if name.timeline().is_none() {
+                if count > 1 {
+                    return;
+                }
+            } else if count < mirror.needed() {
+                return;
+            } else {
+                let hash = blake3::hash(&object.bytes);
+                if let Some(chosen) = self.chosen.insert(name.clone(), hash) {
+                    let verdict = if chosen == hash { Ok(()) } else { Err(format!("two entries {name} were chosen")) };
+                    return self.judge(verdict);
+                }
+            }
+            let verdict = self.truth.created(name, &object.bytes, clock);
+            return self.judge(verdict);
+        }
+        let verdict = self.truth.created(name, &object.bytes, object.clock);
+        self.judge(verdict);
+    }
+
+    /// A copy is no longer there.
+    fn tell_deleted(&mut self, plan: &Plan, name: &ObjectName) {
+        let is_entry = plan.mirror.is_some() && name.timeline().is_some();
+        if self.holders(name).next().is_none() && (!is_entry || self.chosen.contains_key(name)) {
             let verdict = self.truth.deleted(name);
             self.judge(verdict);
         }
     }
 
-    fn list(&mut self, prefix: &str) -> Vec<Listed> {
+    /// One destination loses everything, or what is newer than some moment. As no more than that one may fail, the others are to have all by then that was acknowledged.
+    fn meet_disaster(&mut self, plan: &Plan) {
+        let Some(mirror) = &plan.mirror else { return };
+        let Some(disaster) = mirror.disaster.filter(|_| !self.is_disaster_over && !self.is_calm) else { return };
+        let me = disaster.destination;
+        if disaster.back_to == Some(self.step) {
+            self.earlier = Some(self.places[me].objects.clone());
+        }
+        if self.step < disaster.at || !self.others_are_whole(me, mirror.needed()) {
+            return;
+        }
+        self.is_disaster_over = true;
+        let earlier = self.earlier.take().unwrap_or_default();
+        let (step, count) = (self.step, earlier.len());
+        self.trace.note(|| format!("{step} destination {me} is back to {count} objects"));
+        let lost = std::mem::replace(&mut self.places[me], Place { objects: earlier.clone(), ghosts: BTreeMap::new() });
+        // What came back does so before the rest is missed.
+        for (name, object) in earlier.iter().filter(|(name, _)| !lost.objects.contains_key(*name)) {
+            self.tell_created(plan, name, object);
+        }
+        for name in lost.objects.keys().filter(|name| !earlier.contains_key(*name)) {
+            self.tell_deleted(plan, name);
+        }
+    }
+
+    /// Whether all destinations but one have what so many have, and nothing else in its place.
+    fn others_are_whole(&self, but: usize, needed: usize) -> bool {
+        let names: BTreeSet<&ObjectName> = self.places.iter().flat_map(|place| place.objects.keys()).collect();
+        names.into_iter().filter(|name| self.holders(name).count() >= needed).all(|name| {
+            let others = self.places.iter().enumerate().filter(|(at, _)| *at != but);
+            let mut forms: Vec<_> =
+                others.map(|(_, place)| place.objects.get(name).map(|found| &found.bytes)).collect();
+            forms.dedup();
+            forms.len() == 1 && forms[0].is_some()
+        })
+    }
+
+    fn list(&mut self, place: usize, prefix: &str) -> Vec<Listed> {
         let from = ObjectName::from_listing(prefix.to_owned());
         let now = self.now;
-        self.ghosts.retain(|_, ghost| ghost.shows_until > now);
-        let there = self.objects.range(from..).take_while(|(name, _)| name.as_str().starts_with(prefix));
+        let Place { objects, ghosts } = &mut self.places[place];
+        ghosts.retain(|_, ghost| ghost.shows_until > now);
+        let there = objects.range(from..).take_while(|(name, _)| name.as_str().starts_with(prefix));
         let there = there.filter(|(_, object)| object.shows_from <= now);
         let mut listed: Vec<Listed> =
             there.map(|(name, object)| Listed { name: name.clone(), bytes: object.bytes.len() as u64 }).collect();
-        let ghosts = self.ghosts.iter().filter(|(name, _)| name.as_str().starts_with(prefix));
+        let ghosts = ghosts.iter().filter(|(name, _)| name.as_str().starts_with(prefix));
         listed.extend(ghosts.map(|(name, ghost)| Listed { name: name.clone(), bytes: ghost.bytes }));
         listed.sort_by(|a, b| a.name.cmp(&b.name));
         listed
@@ -651,6 +784,11 @@ impl State {
         self.trace.note(|| format!("{step} VIOLATION: {what}"));
         self.violation.get_or_insert(format!("step {step}: {what}"));
     }
+}
+
+/// The destination, for the trace; the first is not named.
+fn at(place: usize) -> String {
+    if place == 0 { String::new() } else { format!(" at {place}") }
 }
 
 impl Trace {

@@ -60,7 +60,7 @@ pub fn run(session: &Session, arguments: &SyncArguments) -> Result<u8, CliError>
     }
     let stores = connected.store.copies();
     let monitor = session.monitor();
-    let options = SyncOptions { read_data: arguments.read_data, prefer };
+    let options = SyncOptions { read_data: arguments.read_data, prefer, is_inline: false };
     let plan = compare(&stores, options, &monitor)?;
     let done = if arguments.dry_run {
         Done::default()

@@ -67,6 +67,13 @@ pub struct Environment {
     pub fetch_threads: usize,
 }
 
+impl Environment {
+    /// How many of so many requests to different destinations are made at once: one that takes its time does not hold the others up.
+    pub fn width(&self, count: usize) -> usize {
+        if self.fetch_threads == 0 { 1 } else { count }
+    }
+}
+
 /// An opened repository.
 #[derive(Clone)]
 pub struct Repository {

@@ -294,7 +294,7 @@ fn find_fork(
     let read = |copy: &dyn Store, sequence| {
         copy.read(&ObjectName::timeline_entry(database, sequence), MAX_SEALED_BYTES as u64)
     };
-    let held = concurrently(copies.len(), &copies, |copy| {
+    let held = concurrently(repository.environment().width(copies.len()), &copies, |copy| {
         let before = breaks.iter().filter_map(|&sequence| Some((sequence, read(&**copy, sequence).ok()?)));
         before.chain(last_held(&**copy, database, hashes)).collect::<Vec<_>>()
     });

@@ -97,6 +97,7 @@ pub fn connect_all(places: &[Place], options: Use<'_>) -> io::Result<Connected> 
             tolerate,
             state,
             waits: Waits::default(),
+            is_inline: false,
             timer: timer_of_replicas,
             monitor: monitor_of_replicas,
         };

@@ -32,7 +32,8 @@ fn memory() -> Arc<dyn Store> {
 fn replicas(stores: Vec<Arc<dyn Store>>, state: Option<&Path>, waits: Waits) -> Replicas {
     let stores = stores.into_iter().enumerate().map(|(at, store)| (at.to_string(), store)).collect();
     let (timer, monitor) = (Arc::new(Machine(Instant::now())), Arc::new(Silent));
-    Replicas::new(stores, Options { tolerate: 1, state: state.map(Path::to_owned), waits, timer, monitor })
+    let state = state.map(Path::to_owned);
+    Replicas::new(stores, Options { tolerate: 1, state, waits, is_inline: false, timer, monitor })
 }
 
 /// This machine's timer.
@@ -169,7 +170,7 @@ fn check_end(replicas: &Replicas, destinations: &[Arc<dyn Store>], writers: &[&W
         replicas.catch_up();
         if lacks() == 0 { Ok(()) } else { Err(format!("{:?}", replicas.standings())) }
     });
-    let options = SyncOptions { read_data: true, prefer: None };
+    let options = SyncOptions { read_data: true, ..SyncOptions::default() };
     let plan = compare(destinations, options, &Silent).expect("nobody cancels");
     let done = execute(destinations, &plan, &|_, _, _| Ok(()), &Silent).expect("nobody cancels");
     assert!(plan.conflicts.is_empty() && plan.lost.is_empty() && done.errors.is_empty(), "{plan:?} {done:?}");
@@ -354,4 +355,23 @@ fn a_write_that_needs_one_which_is_behind_brings_it_up_to_date() {
     writer.check_order(&*destinations[2]);
     faults[1].set_away(false);
     check_end(&store, &destinations, &[&writer]);
+}
+
+/// Whoever continues a timeline may have read its last entry where only a writer that failed has left it, without any listing.
+#[test]
+fn an_entry_is_acknowledged_only_behind_one_that_is_on_enough_destinations() {
+    let writer = Writer::new(1);
+    let stores: [Arc<dyn Store>; 3] = [memory(), memory(), memory()];
+    let put =
+        |at: usize, (name, bytes): (ObjectName, Vec<u8>)| stores[at].create(&name, &bytes).expect("memory takes it");
+    put(2, writer.entry(1));
+    let (name, bytes) = writer.entry(2);
+    let created = replicas(stores.to_vec(), None, WAITS).create(&name, &bytes);
+    assert_eq!(created.expect("all answer"), Creation::New);
+    assert!(stores.iter().all(|store| store.read(&writer.entry(1).0, LIMIT).is_ok()));
+    put(0, (writer.entry(3).0, object(ObjectType::TimelineEntry, "another")));
+    put(1, writer.entry(3));
+    let (name, bytes) = writer.entry(4);
+    let created = replicas(stores.to_vec(), None, WAITS).create(&name, &bytes);
+    assert!(matches!(created, Err(StoreError::Conflict { .. })), "{created:?}");
 }

@@ -28,7 +28,7 @@ pub fn compare(
     if stores.len() < 2 {
         return Ok(None);
     }
-    let plan = sync::compare(&stores, SyncOptions { read_data, prefer: None }, monitor)?;
+    let plan = sync::compare(&stores, options(repository, read_data), monitor)?;
     for destination in &plan.destinations {
         if let Some(error) = &destination.error {
             let (location, error) = (destination.location.clone(), error.clone());
@@ -39,6 +39,11 @@ pub fn compare(
         return Err(RepairError::DoesNotAnswer { location: repository.location(), error: error.clone() });
     }
     Ok(Some(plan))
+}
+
+/// How they are compared.
+pub fn options(repository: &Repository, read_data: bool) -> SyncOptions {
+    SyncOptions { read_data, is_inline: repository.environment().fetch_threads == 0, ..SyncOptions::default() }
 }
 
 /// Copies that were found damaged where others were good, and that the sync does not mend.

@@ -6,7 +6,7 @@ use crate::base::id::ObjectHash;
 use crate::format::pack::EncodedChunk;
 use crate::monitor::{self, Monitor, Phase};
 use crate::ops::prune::segments;
-use crate::ops::sync::{self, KeepReplaced, SyncOptions};
+use crate::ops::sync::{self, KeepReplaced};
 use crate::repo::chunk_reader::ChunkReader;
 use crate::repo::chunk_writer::{ChunkWriter, EncodeOptions, Written, encode};
 use crate::repo::pack_fetch::{self, Fetched};
@@ -95,7 +95,7 @@ fn make_destinations_whole(
         }
     }
     // What was in conflict with a damaged copy can be compared now.
-    let options = SyncOptions { read_data: plan.options.read_data, prefer: None };
+    let options = copies::options(repository, plan.options.read_data);
     let anew = if plan.copies.is_empty() { None } else { Some(sync::compare(&stores, options, monitor)?) };
     let done = sync::execute(&stores, anew.as_ref().unwrap_or(destinations), keep, monitor)?;
     summary.copied_count += done.copied;

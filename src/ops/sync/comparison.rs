@@ -55,11 +55,13 @@ impl Looked {
 impl Comparison<'_> {
     /// Who has an object that no listing shows.
     pub fn holders(&self, name: &ObjectName) -> Holders {
-        concurrently(self.stores.len(), self.stores, |store| match store.read(name, MAX_PACK_BYTES) {
-            Ok(bytes) => Some(bytes.len() as u64),
-            Err(StoreError::NotFound { .. }) => None,
-            // Looking at it will say why.
-            Err(_) => Some(0),
+        concurrently(self.options.width(self.stores.len()), self.stores, |store| {
+            match store.read(name, MAX_PACK_BYTES) {
+                Ok(bytes) => Some(bytes.len() as u64),
+                Err(StoreError::NotFound { .. }) => None,
+                // Looking at it will say why.
+                Err(_) => Some(0),
+            }
         })
     }
 
@@ -88,7 +90,8 @@ impl Comparison<'_> {
         if same_length && !doubtful && !self.options.read_data {
             return Looked { sound: held.into_iter().map(|at| (at, None)).collect(), ..Looked::default() };
         }
-        let copies = concurrently(held.len(), &held, |&at| self.stores[at].read(name, MAX_PACK_BYTES));
+        let copies =
+            concurrently(self.options.width(held.len()), &held, |&at| self.stores[at].read(name, MAX_PACK_BYTES));
         let mut looked = Looked::default();
         for (at, copy) in held.into_iter().zip(copies) {
             match copy {

@@ -50,6 +50,15 @@ pub struct SyncOptions {
     pub read_data: bool,
     /// Where copies conflict, the destination to believe, by its place in the list.
     pub prefer: Option<usize>,
+    /// Whether the caller's thread makes one request after the other, as a simulation needs it.
+    pub is_inline: bool,
+}
+
+impl SyncOptions {
+    /// How many of so many requests are made at once.
+    fn width(&self, count: usize) -> usize {
+        if self.is_inline { 1 } else { count }
+    }
 }
 
 /// One destination, as the comparison found it.
@@ -106,6 +115,8 @@ pub struct Plan {
     pub unread: Vec<String>,
     steps: Vec<Step>,
     config: Option<Step>,
+    /// Objects that are read and written at a time.
+    width: usize,
     /// Entries behind a fork, on the side that was not chosen, oldest first, and where they are.
     removals: Vec<(ObjectName, Vec<usize>)>,
 }
@@ -132,8 +143,8 @@ type Holders = Vec<Option<u64>>;
 
 /// Compares the destinations. One that cannot be listed is left out.
 pub fn compare(stores: &[Arc<dyn Store>], options: SyncOptions, monitor: &dyn Monitor) -> Result<Plan, Cancelled> {
-    let listings = concurrently(stores.len(), stores, |store| list(&**store));
-    let mut plan = Plan::default();
+    let listings = concurrently(options.width(stores.len()), stores, |store| list(&**store));
+    let mut plan = Plan { width: options.width(CONCURRENCY), ..Plan::default() };
     let mut objects: Vec<BTreeMap<ObjectName, Holders>> = FOLDERS.iter().map(|_| BTreeMap::new()).collect();
     for (at, (store, listing)) in stores.iter().zip(listings).enumerate() {
         let (error, folders) = match listing {
@@ -364,7 +375,7 @@ pub fn execute(
         // Of a timeline, one after the other: each is then one that lacks its end.
         let same = if steps[0].name.timeline().is_some() { 1 } else { same };
         let failed = done.failed.clone();
-        for copies in concurrently(CONCURRENCY, &steps[..same], |step| make_copies(stores, step, &failed, keep)) {
+        for copies in concurrently(plan.width, &steps[..same], |step| make_copies(stores, step, &failed, keep)) {
             done.add(copies, monitor);
         }
         steps = &steps[same..];

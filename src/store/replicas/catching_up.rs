@@ -36,9 +36,9 @@ impl Shared {
         self.keep_up(at);
     }
 
-    /// Begins a thread that brings a destination up to date, if none does.
+    /// Begins a thread that brings a destination up to date, if none does and there may be any.
     pub(super) fn keep_up(self: &Arc<Self>, at: usize) {
-        if !self.destinations[at].is_kept_up.swap(true, Ordering::SeqCst) {
+        if !self.is_inline && !self.destinations[at].is_kept_up.swap(true, Ordering::SeqCst) {
             let (shared, waits) = (Arc::downgrade(self), self.waits);
             thread::spawn(move || run(&shared, at, waits));
         }

@@ -6,7 +6,7 @@
 //!   each destination receives objects in the order in which they were written. A thread brings it up to date once it answers again; if too few
 //!   others answer, a write does that first.
 //! * What was not acknowledged is owed to nobody, though a destination may have it. Listings show it, and new index segments and entries may need it: so before one of
-//!   these is created, packs, segments and entries that a listing showed on too few destinations are copied to enough of them.
+//!   these is created, packs, segments and entries that a listing showed on too few destinations are copied to enough of them; so is the entry that a new one continues.
 //! * A destination without a config, where another has one, is behind, too: a disk that is not mounted, or a new place that a [`crate::ops::sync`] is to fill.
 //! * `config` and timeline entries, whose names two writers may choose at once, go to the first destination that answers before any other, always in the same
 //!   order: of two writers that see the same destinations one wins, and the loser has written nothing. Writers that see different ones may
@@ -22,7 +22,7 @@ mod destination;
 mod health;
 mod round;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::mpsc::channel;
@@ -31,9 +31,12 @@ use std::thread;
 use std::time::Duration;
 
 use crate::base::clock::{Timer, UnixMicros};
+use crate::base::id::DatabaseId;
 use crate::format::name::{Folder, ObjectName};
+use crate::format::pack::MAX_PACK_BYTES;
 use crate::monitor::Monitor;
 
+use super::lane::concurrently;
 use super::{Creation, Listed, Store, StoreError};
 use backlog::Owed;
 use destination::Destination;
@@ -72,6 +75,9 @@ pub struct Options {
     pub state: Option<PathBuf>,
     /// How long they are waited for.
     pub waits: Waits,
+    /// Whether the caller's thread asks one destination after the other, as a simulation needs it. Then none is brought up to date unless a write needs it, or by
+    /// [`Replicas::catch_up`].
+    pub is_inline: bool,
     /// Measures them.
     pub timer: Arc<dyn Timer>,
     /// Hears of trouble.
@@ -88,12 +94,15 @@ struct Shared {
     needed: usize,
     tolerate: usize,
     waits: Waits,
+    is_inline: bool,
     timer: Arc<dyn Timer>,
     monitor: Arc<dyn Monitor>,
     /// What a destination did not have, although it is not behind and another has it.
     lacking: Mutex<BTreeSet<(usize, ObjectName)>>,
     /// What listings showed on too few destinations.
     weak: Mutex<BTreeSet<ObjectName>>,
+    /// Of timelines, the last entry that is known to be the same on enough destinations.
+    confirmed: Mutex<HashMap<DatabaseId, u64>>,
 }
 
 /// How a destination is.
@@ -112,14 +121,16 @@ pub struct Standing {
 impl Replicas {
     /// The destinations, each with the name under which its backlog is kept, in the order of which the first decides.
     pub fn new(stores: Vec<(String, Arc<dyn Store>)>, options: Options) -> Self {
-        let Options { tolerate, state, waits, timer, monitor } = options;
+        let Options { tolerate, state, waits, is_inline, timer, monitor } = options;
         let needed = stores.len().saturating_sub(tolerate).max(1);
         let destination = |(identity, store): (String, Arc<dyn Store>)| {
             Arc::new(Destination::new(store, state.as_deref(), &identity, Health::new(Arc::clone(&timer), waits.avoid)))
         };
         let destinations = stores.into_iter().map(destination).collect();
-        let (lacking, weak) = (Mutex::default(), Mutex::default());
-        Self { shared: Arc::new(Shared { destinations, needed, tolerate, waits, timer, monitor, lacking, weak }) }
+        let (lacking, weak, confirmed) = (Mutex::default(), Mutex::default(), Mutex::default());
+        let shared =
+            Shared { destinations, needed, tolerate, waits, is_inline, timer, monitor, lacking, weak, confirmed };
+        Self { shared: Arc::new(shared) }
     }
 
     /// Begins to bring destinations up to date that are behind since an earlier run.
@@ -235,6 +246,33 @@ impl Replicas {
         self.judge("create", &owed, written).map(|_| Creation::New)
     }
 
+    /// Whoever continues a timeline may have read its last entry where only a writer that failed has left it: no listing need have shown that. Those before it were confirmed by whoever wrote it.
+    fn confirm_last(&self, next: &ObjectName) -> Result<(), StoreError> {
+        let Some((database, sequence)) = next.timeline().filter(|(_, sequence)| *sequence > 1) else { return Ok(()) };
+        if locked(&self.shared.confirmed).get(&database) == Some(&(sequence - 1)) {
+            return Ok(());
+        }
+        let name = ObjectName::timeline_entry(database, sequence - 1);
+        let asked: Vec<&Arc<Destination>> =
+            self.shared.destinations.iter().filter(|destination| destination.health.is_good()).collect();
+        let width = if self.shared.is_inline { 1 } else { asked.len() };
+        let copies = concurrently(width, &asked, |destination| destination.read(&name, MAX_PACK_BYTES).ok());
+        let mut held = asked.iter().zip(&copies).filter_map(|(at, copy)| Some((at, copy.as_ref()?)));
+        let Some((first, bytes)) = held.next() else { return Ok(()) };
+        let mut count = 1;
+        for (second, other) in held {
+            if other != bytes {
+                let (first, second) = (first.location(), second.location());
+                return Err(StoreError::Conflict { name, first, second });
+            }
+            count += 1;
+        }
+        if count < self.shared.needed {
+            locked(&self.shared.weak).insert(name);
+        }
+        Ok(())
+    }
+
     /// What a listing showed on too few destinations is copied to enough of them, for what comes may need it.
     fn strengthen(&self) -> Result<(), StoreError> {
         let mut names: Vec<ObjectName> = std::mem::take(&mut *locked(&self.shared.weak)).into_iter().collect();
@@ -337,6 +375,11 @@ struct Required {
 }
 
 impl Shared {
+    /// Does it in a thread of its own, or at once.
+    fn beside(&self, work: impl FnOnce() + Send + 'static) {
+        if self.is_inline { work() } else { _ = thread::spawn(work) }
+    }
+
     /// Whether a destination has no config although another has one.
     fn is_absent(&self, at: usize) -> bool {
         self.destinations[at].has_config() == Some(false) && self.is_made()
@@ -449,10 +492,15 @@ impl Store for Replicas {
 
     fn create(&self, name: &ObjectName, bytes: &[u8]) -> Result<Creation, StoreError> {
         if name.timeline().is_some() || (name.hash().is_some() && !name.is_pack()) {
+            self.confirm_last(name)?;
             self.strengthen()?;
         }
         if name.timeline().is_some() || *name == ObjectName::config() {
-            return self.create_deciding(name, bytes);
+            let created = self.create_deciding(name, bytes)?;
+            if let Some((database, sequence)) = name.timeline().filter(|_| created == Creation::New) {
+                locked(&self.shared.confirmed).insert(database, sequence);
+            }
+            return Ok(created);
         }
         let owed = Owed::Create(name.clone());
         let written = self.write_to_all(&owed, bytes.to_vec());
@@ -472,7 +520,7 @@ impl Store for Replicas {
         let (sender, results) = channel();
         for (at, destination) in shared.destinations.iter().cloned().enumerate() {
             let sender = sender.clone();
-            thread::spawn(move || {
+            shared.beside(move || {
                 // Nobody listens any more if this was late.
                 let _ = sender.send((at, destination.list(folder)));
             });

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::thread;
 use std::time::Duration;
 
 use crate::format::name::ObjectName;
@@ -61,7 +60,7 @@ impl<'a> Round<'a> {
         let (destination, owed, bytes) =
             (Arc::clone(&self.shared.destinations[at]), self.owed.clone(), Arc::clone(&self.bytes));
         let sender = self.sender.clone();
-        thread::spawn(move || {
+        self.shared.beside(move || {
             // Nobody listens any more if this was late.
             let _ = sender.send((at, destination.write(&owed, &bytes)));
         });
