@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
 use crate::plant::Plant;
+use crate::record::{Counts, Tracing};
 use crate::run::{Outcome, Runner};
-use crate::world::{Counts, Tracing};
 
 /// How many failing seeds are enough.
 const MOST_FAILURES: usize = 20;

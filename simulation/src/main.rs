@@ -7,8 +7,8 @@ use std::time::Instant;
 
 use simulation::campaign::{Campaign, Settings, find, run_all};
 use simulation::plant::Plant;
+use simulation::record::Tracing;
 use simulation::run::Runner;
-use simulation::world::Tracing;
 
 const USAGE: &str = "\
 usage: simulate [options]

@@ -21,8 +21,9 @@ use crate::machine::Machine;
 use crate::plan::{Client, Plan, Role};
 use crate::plant::Plant;
 use crate::random::Random;
+use crate::record::{Counts, Tracing};
 use crate::turns::{Crew, Part};
-use crate::world::{Counts, Tracing, World};
+use crate::world::World;
 
 /// The most actors of a run, with the one that ends it.
 pub const MOST_ACTORS: usize = 8;

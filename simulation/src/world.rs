@@ -4,7 +4,6 @@
 //! effect, after it, or with an effect that comes much later. Only the actor that has the turn touches the world, so the same seed gives the same run.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::panic::resume_unwind;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -13,9 +12,11 @@ use continuum::repo::Repository;
 use continuum::store::{Creation, Listed};
 
 use crate::database::Database;
+use crate::place::{Ghost, Object, Place};
 use crate::plan::{Plan, SECOND};
 use crate::plant::Plant;
 use crate::random::Random;
+use crate::record::{Counts, Trace, Tracing};
 use crate::truth::{Truth, Verdict};
 use crate::turns::Turns;
 
@@ -38,78 +39,6 @@ pub enum Fate {
     FailsLate,
     /// A read gives less than it should.
     Short,
-}
-
-/// What is done with the trace of a run, beside hashing it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Tracing {
-    /// Nothing.
-    #[default]
-    Hashed,
-    /// Its lines are kept.
-    Kept,
-    /// Its lines are printed.
-    Printed,
-}
-
-/// What happened in a run, in numbers.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Counts {
-    /// Requests.
-    pub requests: u64,
-    /// Requests that failed.
-    pub faults: u64,
-    /// Actors that were killed.
-    pub kills: u64,
-    /// Effects that came late.
-    pub late: u64,
-    /// Operations that succeeded.
-    pub done: u64,
-    /// Operations that failed.
-    pub failed: u64,
-    /// Packs that were deleted.
-    pub deleted_packs: u64,
-    /// Entries that were deleted.
-    pub deleted_entries: u64,
-    /// Snapshots that were acknowledged.
-    pub snapshots: u64,
-    /// Commits of watchers that were acknowledged.
-    pub commits: u64,
-}
-
-impl Counts {
-    /// Adds those of another run.
-    pub fn add(&mut self, other: &Self) {
-        self.requests += other.requests;
-        self.faults += other.faults;
-        self.kills += other.kills;
-        self.late += other.late;
-        self.done += other.done;
-        self.failed += other.failed;
-        self.deleted_packs += other.deleted_packs;
-        self.deleted_entries += other.deleted_entries;
-        self.snapshots += other.snapshots;
-        self.commits += other.commits;
-    }
-}
-
-impl fmt::Display for Counts {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} requests, {} faults, {} late effects, {} kills; {} operations succeeded, {} failed; {} snapshots and {} commits acknowledged, {} packs and {} entries deleted",
-            self.requests,
-            self.faults,
-            self.late,
-            self.kills,
-            self.done,
-            self.failed,
-            self.snapshots,
-            self.commits,
-            self.deleted_packs,
-            self.deleted_entries
-        )
-    }
 }
 
 /// See the module documentation.
@@ -162,27 +91,6 @@ struct Actor {
     troubles: u64,
 }
 
-#[derive(Default)]
-struct Place {
-    objects: BTreeMap<ObjectName, Object>,
-    /// Objects that were deleted lately and that listings may still show.
-    ghosts: BTreeMap<ObjectName, Ghost>,
-}
-
-#[derive(Clone)]
-struct Object {
-    bytes: Arc<Vec<u8>>,
-    /// Listings show it from then on.
-    shows_from: i64,
-    /// The latest time that its writer has seen.
-    clock: i64,
-}
-
-struct Ghost {
-    bytes: u64,
-    shows_until: i64,
-}
-
 struct Late {
     at_step: u64,
     place: usize,
@@ -190,13 +98,6 @@ struct Late {
     /// `None` deletes.
     bytes: Option<Arc<Vec<u8>>>,
     clock: i64,
-}
-
-#[derive(Default)]
-struct Trace {
-    hasher: blake3::Hasher,
-    use_of: Tracing,
-    lines: Vec<String>,
 }
 
 impl World {
@@ -236,7 +137,7 @@ impl World {
             violation: None,
             is_calm: false,
             is_ending: false,
-            trace: Trace { use_of: tracing, ..Trace::default() },
+            trace: Trace::new(tracing),
             counts: Counts::default(),
         };
         Self { plan, databases, repository: repository.clone(), turns, state: Mutex::new(state) }
@@ -425,7 +326,9 @@ impl World {
 
     /// What a listing shows.
     pub fn list(&self, place: usize, folder: Folder) -> Vec<Listed> {
-        self.state().list(place, &folder.prefix())
+        let mut state = self.state();
+        let now = state.now;
+        state.places[place].list(now, &folder.prefix())
     }
 
     /// Deletes an object.
@@ -505,8 +408,8 @@ impl World {
     /// What was counted, the hash of everything that happened, and, if they were kept, its lines.
     pub fn summary(&self) -> (Counts, String, Vec<String>) {
         let mut state = self.state();
-        let lines = std::mem::take(&mut state.trace.lines);
-        (state.counts, state.trace.hasher.finalize().to_hex()[..16].to_owned(), lines)
+        let (hash, lines) = state.trace.take();
+        (state.counts, hash, lines)
     }
 }
 
@@ -647,8 +550,7 @@ impl State {
         }
         self.places[place].ghosts.remove(name);
         let step = self.step;
-        let what =
-            if self.trace.use_of == Tracing::Printed { self.truth.describe(name, &bytes) } else { String::new() };
+        let what = if self.trace.is_printed() { self.truth.describe(name, &bytes) } else { String::new() };
         self.trace.note(|| format!("{step}   {name} is there{}: {}", at(place), &blake3::hash(&bytes).to_hex()[..8]));
         if !what.is_empty() {
             println!("{step}     it says:{what}");
@@ -758,21 +660,6 @@ impl State {
         })
     }
 
-    fn list(&mut self, place: usize, prefix: &str) -> Vec<Listed> {
-        let from = ObjectName::from_listing(prefix.to_owned());
-        let now = self.now;
-        let Place { objects, ghosts } = &mut self.places[place];
-        ghosts.retain(|_, ghost| ghost.shows_until > now);
-        let there = objects.range(from..).take_while(|(name, _)| name.as_str().starts_with(prefix));
-        let there = there.filter(|(_, object)| object.shows_from <= now);
-        let mut listed: Vec<Listed> =
-            there.map(|(name, object)| Listed { name: name.clone(), bytes: object.bytes.len() as u64 }).collect();
-        let ghosts = ghosts.iter().filter(|(name, _)| name.as_str().starts_with(prefix));
-        listed.extend(ghosts.map(|(name, ghost)| Listed { name: name.clone(), bytes: ghost.bytes }));
-        listed.sort_by(|a, b| a.name.cmp(&b.name));
-        listed
-    }
-
     fn judge(&mut self, verdict: Verdict) {
         if let Err(what) = verdict {
             self.violate(what);
@@ -789,16 +676,4 @@ impl State {
 /// The destination, for the trace; the first is not named.
 fn at(place: usize) -> String {
     if place == 0 { String::new() } else { format!(" at {place}") }
-}
-
-impl Trace {
-    fn note(&mut self, line: impl FnOnce() -> String) {
-        let line = line();
-        self.hasher.update(line.as_bytes());
-        match self.use_of {
-            Tracing::Hashed => {}
-            Tracing::Kept => self.lines.push(line),
-            Tracing::Printed => println!("{line}"),
-        }
-    }
 }
