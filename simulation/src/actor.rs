@@ -75,7 +75,7 @@ impl Actor {
             Role::Checker => self.check(),
             Role::Reader => self.read(&database),
             Role::Mirrorer => self.mirror(),
-            Role::Steward => Ok(()),
+            Role::Steward | Role::Repairer => Ok(()),
         }
     }
 
@@ -205,6 +205,7 @@ pub fn take_snapshot(machine: &Machine, database: &Database, choice: Choice, tak
         format!("  snapshot {} {} {}", taken.summary.sequence, taken.summary.manifest.strategy, taken.summary.tier)
     });
     world.with_truth(|truth| truth.acknowledge(database.name(), taken.summary.id, pinned.image()));
+    world.require_durable(taken.summary.id);
     Ok(())
 }
 

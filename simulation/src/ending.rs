@@ -15,8 +15,9 @@ use crate::failure::Failure;
 use crate::machine::Machine;
 use crate::mirroring::{check_each, converge};
 use crate::random::Random;
-use crate::repairing::mend;
+use crate::repairing::{mend, mend_copy};
 use crate::store::SimulatedTimer;
+use crate::world::World;
 
 /// Ends a run.
 pub fn end(machine: &Machine, random: &mut Random) -> Result<(), Failure> {
@@ -93,7 +94,7 @@ pub fn restore_all(machine: &Machine) -> Result<(), Failure> {
     restore(&repository, &states)
 }
 
-/// Damages one object: check must say so if anything needs it.
+/// Damages one object: check must say so if anything needs it, and repair mends it.
 fn damage(machine: &Machine, random: &mut Random) -> Result<(), Failure> {
     let world = &machine.world;
     let names: Vec<ObjectName> =
@@ -102,26 +103,13 @@ fn damage(machine: &Machine, random: &mut Random) -> Result<(), Failure> {
         return Ok(());
     }
     let name = random.pick(&names);
+    if let Some(mirror) = &world.plan.mirror {
+        let Some(how) = world.plan.repair else { return Ok(()) };
+        spoil(world, random.below(mirror.destinations as u64) as usize, name, random);
+        return mend_copy(machine, how, mirror);
+    }
     let was = world.read(0, name).map(|bytes| bytes.to_vec()).unwrap_or_default();
-    let mut bytes = was.clone();
-    let what = match random.below(3) {
-        0 => {
-            world.damage(name, None);
-            "deleted"
-        }
-        1 => {
-            bytes.pop();
-            world.damage(name, Some(bytes));
-            "truncated"
-        }
-        _ => {
-            let at = random.below(bytes.len() as u64) as usize;
-            bytes[at] ^= 1 << random.below(8);
-            world.damage(name, Some(bytes));
-            "changed"
-        }
-    };
-    world.note(|| format!("{name} is {what}"));
+    let what = spoil(world, 0, name, random);
     let is = world.read(0, name);
     let is_needed = world.with_truth(|truth| Ok(truth.depends_on(name))).unwrap_or(false);
     let report = check_as(machine, &CheckOptions::all_data())?;
@@ -132,6 +120,30 @@ fn damage(machine: &Machine, random: &mut Random) -> Result<(), Failure> {
         Some(how) => mend(machine, how, name, &was, is.as_ref().map(|bytes| bytes.as_slice())),
         None => Ok(()),
     }
+}
+
+/// Damages an object of one destination; says how.
+fn spoil(world: &World, place: usize, name: &ObjectName, random: &mut Random) -> &'static str {
+    let mut bytes = world.read(place, name).map(|bytes| bytes.to_vec()).unwrap_or_default();
+    let what = match random.below(3) {
+        0 => {
+            world.damage(place, name, None);
+            "deleted"
+        }
+        1 => {
+            bytes.pop();
+            world.damage(place, name, Some(bytes));
+            "truncated"
+        }
+        _ => {
+            let at = random.below(bytes.len() as u64) as usize;
+            bytes[at] ^= 1 << random.below(8);
+            world.damage(place, name, Some(bytes));
+            "changed"
+        }
+    };
+    world.note(|| format!("{name} is {what}"));
+    what
 }
 
 fn unexpected(text: String) -> Failure {

@@ -26,7 +26,8 @@
 //! An operation that fails must have met a fault, or others at work. With several destinations all this holds of them together, until the end. In the end ([`ending`]) faults stop and late effects arrive: a snapshot of each database can be taken; two collections later nothing is
 //! left that nobody needs; check finds nothing; a reader sees exactly the snapshots that are not gone, and restores each; and when an object that is needed is then damaged, check finds
 //! that, and repair mends it ([`repairing`]): it names exactly the snapshots that are lost, all others are restored, it has nothing to do a second time, and once what is lost was taken out of the log,
-//! check finds nothing again. Several destinations are made equal by a sync before that, stay equal, and check finds nothing on each of them alone.
+//! check finds nothing again. Several destinations are made equal by a sync before that, stay equal, and check finds nothing on each of them alone; what is
+//! damaged then on one of them, repair mends from the others, and nothing is lost.
 //!
 //! # Whether it would be found
 //! [`plant`] spoils one thing at a time, from outside. `simulate --planted` fails unless each is found.
@@ -34,7 +35,7 @@
 //! # What is not simulated
 //! SQLite and the capture of files (`tests/watch`, `cargo xtask soak` do that); the loop of `watch`, whose order [`watching`] repeats with its journal writer and its operations; the threads
 //! of several destinations: what they do beside a process's work, it does here at its beginning; listings that lag on several destinations; two destinations of which one may fail, where two writers that do
-//! not see the same one may both be acknowledged, and a user has to decide; damage to one of several copies; taking a watch over while the watcher lives.
+//! not see the same one may both be acknowledged, and a user has to decide; damage while others are at work; taking a watch over while the watcher lives.
 
 pub mod actor;
 pub mod campaign;

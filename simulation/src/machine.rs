@@ -74,6 +74,12 @@ impl Machine {
         world.repository.through(store, environment)
     }
 
+    /// The same machine, for another task.
+    pub fn as_role(&self, role: Role) -> Self {
+        let Self { world, actor, client, folder, .. } = self;
+        Self { world: Arc::clone(world), actor: *actor, role, client: client.clone(), folder: folder.clone() }
+    }
+
     /// Hears what operations say.
     pub fn monitor(&self) -> Listener {
         Listener { world: Arc::clone(&self.world), actor: self.actor }

@@ -24,7 +24,7 @@ use continuum::store::{Store, StoreError};
 
 use crate::failure::Failure;
 use crate::machine::Machine;
-use crate::plan::Mirror;
+use crate::plan::{Mirror, Role};
 use crate::store::{SimulatedStore, SimulatedTimer};
 
 /// So often destinations are compared until they are equal: what a sync mends may show what else differs.
@@ -84,6 +84,7 @@ pub fn sync(machine: &Machine, mirror: &Mirror, options: SyncOptions) -> Result<
 
 /// In the end: destinations become equal, whatever happened.
 pub fn converge(machine: &Machine, mirror: &Mirror) -> Result<(), Failure> {
+    let machine = &machine.as_role(Role::Mirrorer);
     let mut prefer = None;
     for _ in 0..MOST_SYNCS {
         let plan = sync(machine, mirror, SyncOptions { read_data: true, prefer, is_inline: true })?;

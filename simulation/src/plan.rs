@@ -31,6 +31,8 @@ pub enum Role {
     Mirrorer,
     /// Ends the run.
     Steward,
+    /// Repairs, at the end.
+    Repairer,
 }
 
 /// Where an actor runs: what it remembers, and how it reaches the store.
@@ -163,7 +165,7 @@ impl Plan {
             drains: r.chance(500),
             grace: *r.pick(&[0, 0, 10, 100, 1000]) * SECOND,
             clock_jumps: if r.chance(300) { r.between(1, 200) as i64 * SECOND } else { 0 },
-            damages: r.chance(150) && mirror.is_none(),
+            damages: r.chance(150),
             repair,
             mirror,
         }

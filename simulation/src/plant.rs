@@ -54,11 +54,21 @@ pub enum Plant {
     WritesLost,
     /// Who has created an entry does not see the stone behind it.
     StonesUnseen,
+    /// One of several destinations acknowledges some writes that it does not do.
+    DestinationForgets,
+    /// A destination that is away acknowledges what is written to it.
+    AbsenceUnseen,
+    /// A sync, and what brings a destination up to date with it, does not copy index segments.
+    SyncSkips,
+    /// What repair carries over, or takes from the live databases, is acknowledged and not written.
+    MendedNotWritten,
+    /// What repair lists anew is acknowledged and not written.
+    RelistedNotWritten,
 }
 
 impl Plant {
     /// All of them.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 26] = [
         Self::FenceNotWritten,
         Self::TombstonesAfterFence,
         Self::TombstonesTakenBack,
@@ -80,6 +90,11 @@ impl Plant {
         Self::EntriesOverwritten,
         Self::WritesLost,
         Self::StonesUnseen,
+        Self::DestinationForgets,
+        Self::AbsenceUnseen,
+        Self::SyncSkips,
+        Self::MendedNotWritten,
+        Self::RelistedNotWritten,
     ];
 }
 
@@ -143,6 +158,10 @@ impl Spoiler {
             Plant::PacksNotWritten => (self.writes() && name.is_pack() && world.number().is_multiple_of(8), false),
             Plant::SegmentsNotWritten => (self.writes() && is_index && world.number().is_multiple_of(8), false),
             Plant::FoldsNotWritten => (watches && name.timeline().is_some() && world.number().is_multiple_of(4), false),
+            Plant::DestinationForgets => (self.place == 1 && world.number().is_multiple_of(8), false),
+            Plant::SyncSkips => (self.role == Role::Mirrorer && is_index, false),
+            Plant::MendedNotWritten => (self.role == Role::Repairer && name.is_pack(), false),
+            Plant::RelistedNotWritten => (self.role == Role::Repairer && is_index, false),
             Plant::WritesLost => (world.number().is_multiple_of(30), false),
             Plant::JournalsLate if name.journal_position().is_some() && world.number().is_multiple_of(4) => {
                 world.later(actor, self.place, name, Some(bytes));
@@ -154,6 +173,11 @@ impl Spoiler {
             self.memory().held_back.push((name.clone(), bytes.to_vec()));
         }
         if is_lost || is_held_back { Spoiled::Pretended } else { Spoiled::Not }
+    }
+
+    /// Whether a creation is acknowledged that fails.
+    pub fn acknowledges(&self, world: &World) -> bool {
+        self.plant == Some(Plant::AbsenceUnseen) && world.is_away(self.place)
     }
 
     /// Whether an object seems not to be there.

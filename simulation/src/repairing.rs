@@ -21,7 +21,8 @@ use crate::database::PinnedDatabase;
 use crate::ending::{check_all, check_as, restore_all};
 use crate::failure::Failure;
 use crate::machine::Machine;
-use crate::plan::Repair;
+use crate::mirroring::check_each;
+use crate::plan::{Mirror, Repair, Role};
 
 /// Repairs the repository after `name`, whose bytes were `was`, was damaged, and `is` now what is left of it.
 pub fn mend(machine: &Machine, how: Repair, name: &ObjectName, was: &[u8], is: Option<&[u8]>) -> Result<(), Failure> {
@@ -69,6 +70,17 @@ pub fn mend(machine: &Machine, how: Repair, name: &ObjectName, was: &[u8], is: O
     restore_all(machine)
 }
 
+/// Repairs the repository after a copy on one of several destinations was damaged: the others have it, so nothing is lost.
+pub fn mend_copy(machine: &Machine, how: Repair, mirror: &Mirror) -> Result<(), Failure> {
+    let plan = mend_once(machine, how)?;
+    if !(plan.affected.is_empty() && plan.given_up.is_empty() && plan.log.is_empty() && plan.mends_all()) {
+        return Err(unexpected(format!("a copy was damaged, and repair plans {plan:?}")));
+    }
+    machine.world.require_same().map_err(unexpected)?;
+    check_each(machine, mirror)?;
+    restore_all(machine)
+}
+
 /// Accepts logs whose end is not what this machine has seen: nobody has it any more.
 fn forget_heads(machine: &Machine) -> Result<(), Failure> {
     let repository = machine.repository();
@@ -90,6 +102,7 @@ fn mend_once(machine: &Machine, how: Repair) -> Result<RepairPlan, Failure> {
     let sources: Vec<Source<'_>> =
         chosen.map(|(database, pinned)| Source { database: database.clone(), pages: pinned.pages() }).collect();
     let options = RepairOptions { read_data: true, drop_affected: true };
+    let machine = &machine.as_role(Role::Repairer);
     let (repository, monitor) = (machine.repository(), machine.monitor());
     let plan = plan_repair(&repository, options, &sources, &monitor)?;
     let summary = repair(&repository, &plan, &sources, &|_, _, _| Ok(()), &monitor)?;

@@ -27,6 +27,9 @@ use crate::timeline_truth::{Line, Standing};
 /// What is wrong, for people.
 pub type Verdict = Result<(), String>;
 
+/// A chunk, the packs that hold it, and the segments that list it there.
+pub type Homes = (ChunkId, BTreeMap<ObjectName, Vec<ObjectName>>);
+
 /// See the module documentation.
 pub struct Truth {
     repository: Repository,
@@ -485,6 +488,26 @@ impl Truth {
             sealed.is_some_and(|sealed| reader.chunk(chunk.id, chunk.offset, &mut sealed.to_vec(), keys).is_ok())
         };
         Ok(chunks.iter().filter(is_good).map(|chunk| chunk.id).collect())
+    }
+
+    /// Where the chunks of a snapshot stand: for each of them packs that hold it, and with each pack the segments that list it there. `None` if there is no such snapshot any more.
+    pub fn homes(&self, id: ObjectHash) -> Option<Vec<Homes>> {
+        let mut kept = self.timelines.values().flat_map(|line| line.snapshots().values());
+        let needs: HashSet<ChunkId> = kept.find(|kept| kept.id == id)?.needs.iter().copied().collect();
+        let mut homes: HashMap<ChunkId, BTreeMap<ObjectName, Vec<ObjectName>>> = HashMap::new();
+        for (segment, entries) in &self.segments {
+            for (pack, chunk) in entries.iter().filter(|(_, chunk)| needs.contains(chunk)) {
+                let packs = homes.entry(*chunk).or_default();
+                packs.entry(ObjectName::pack(*pack)).or_default().push(segment.clone());
+            }
+        }
+        Some(needs.into_iter().map(|chunk| (chunk, homes.remove(&chunk).unwrap_or_default())).collect())
+    }
+
+    /// Journals that hold a commit.
+    pub fn journals_of(&self, base: ObjectHash, commit: u64) -> Vec<ObjectName> {
+        let holds = |part: &JournalPart| part.base == base && part.commits.iter().any(|(found, _)| *found == commit);
+        self.journals.iter().filter(|(_, parts)| parts.iter().any(holds)).map(|(name, _)| name.clone()).collect()
     }
 
     /// Whether it no longer looks.

@@ -88,6 +88,7 @@ impl Watcher<'_> {
         let taken = snapshot_pinned(repository, &mut pinned, Some(&memory), &options, &self.machine.monitor())?;
         let Taken { summary, position, map, mut timeline } = taken;
         self.machine.world.with_truth(|truth| truth.acknowledge(name, summary.id, pinned.image()));
+        self.machine.world.require_durable(summary.id);
         memory.save_writer(self.writer)?;
         timeline.append(repository, name, Event::WatchStarted(self.watch()), Behind::Housekeeping(None))?;
         let Manifest { commit, captured, page_count, root, .. } = summary.manifest;
@@ -136,6 +137,7 @@ impl Watcher<'_> {
                 let (commit, root, base) = (step.state.commit, step.state.root, base.0);
                 self.machine.world.count(|counts| counts.commits += 1);
                 self.machine.world.with_truth(|truth| truth.acknowledge_commit(&name, base, commit, root));
+                self.machine.world.require_durable_commit(base, commit);
             }
         }
     }

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::panic::resume_unwind;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use continuum::base::id::ObjectHash;
 use continuum::format::name::{Folder, ObjectName};
 use continuum::repo::Repository;
 use continuum::store::{Creation, Listed};
@@ -233,6 +234,12 @@ impl World {
         });
     }
 
+    /// Whether a destination is away now.
+    pub fn is_away(&self, place: usize) -> bool {
+        let step = self.state().step;
+        self.plan.mirror.iter().flat_map(|mirror| &mirror.away).any(|(of, steps)| *of == place && steps.contains(&step))
+    }
+
     /// Whether the end has begun.
     pub fn is_ending(&self) -> bool {
         self.state().is_ending
@@ -336,21 +343,50 @@ impl World {
         self.state().delete(&self.plan, place, name);
     }
 
-    /// Of the only destination: puts other bytes in the place of an object, or takes it away, behind everybody's back.
-    pub fn damage(&self, name: &ObjectName, bytes: Option<Vec<u8>>) {
+    /// Puts other bytes in the place of an object of one destination, or takes it away, behind everybody's back.
+    pub fn damage(&self, place: usize, name: &ObjectName, bytes: Option<Vec<u8>>) {
         let mut state = self.state();
         match bytes {
             Some(bytes) => {
-                let object = state.places[0].objects.get_mut(name).expect("BUG: what is damaged is there");
+                let object = state.places[place].objects.get_mut(name).expect("BUG: what is damaged is there");
                 object.bytes = Arc::new(bytes);
             }
-            None => _ = state.places[0].objects.remove(name),
+            None => _ = state.places[place].objects.remove(name),
         }
     }
 
-    /// The names of all objects.
+    /// The names of all objects of the first destination.
     pub fn names(&self) -> Vec<ObjectName> {
         self.state().places[0].objects.keys().cloned().collect()
+    }
+
+    /// A snapshot was acknowledged: of several destinations as many have all of it as were promised, unless one has met with a disaster.
+    pub fn require_durable(&self, id: ObjectHash) {
+        let (Some(mirror), mut state) = (&self.plan.mirror, self.state()) else { return };
+        if state.is_disaster_over {
+            return;
+        }
+        for (chunk, packs) in state.truth.homes(id).unwrap_or_default() {
+            let is_home = |(pack, segments): (&ObjectName, &Vec<ObjectName>)| {
+                state.spread(std::slice::from_ref(pack)).min(state.spread(segments)) >= mirror.needed()
+            };
+            if !packs.iter().any(is_home) {
+                let needed = mirror.needed();
+                state.violate(format!(
+                    "snapshot {id} was acknowledged, and fewer than {needed} destinations have chunk {chunk}"
+                ));
+                return;
+            }
+        }
+    }
+
+    /// The same of a commit that is in a journal, or was folded since.
+    pub fn require_durable_commit(&self, base: ObjectHash, commit: u64) {
+        let (Some(mirror), mut state) = (&self.plan.mirror, self.state()) else { return };
+        let journals = state.truth.journals_of(base, commit);
+        if !journals.is_empty() && !state.is_disaster_over && state.spread(&journals) < mirror.needed() {
+            state.violate(format!("commit {commit} was acknowledged, and {} has it alone", journals[0]));
+        }
     }
 
     /// All destinations hold the same objects.
@@ -581,6 +617,12 @@ impl State {
             self.counts.deleted_entries += u64::from(name.timeline().is_some());
             self.tell_deleted(plan, name);
         }
+    }
+
+    /// How many destinations have any of these objects.
+    fn spread(&self, names: &[ObjectName]) -> usize {
+        let has_any = |place: &&Place| names.iter().any(|name| place.objects.contains_key(name));
+        self.places.iter().filter(has_any).count()
     }
 
     /// Who has an object.

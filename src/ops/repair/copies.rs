@@ -53,7 +53,17 @@ pub fn damaged(repository: &Repository, plan: Option<&sync::Plan>) -> Vec<(usize
     let places = |location: &String| plan.destinations.iter().position(|found| found.location == *location);
     let damaged = repository.damaged_copies().list().into_iter();
     let damaged = damaged.filter_map(|(location, name)| Some((places(&location)?, name)));
-    damaged.filter(|copy| !known.contains(copy) && copy.1 != ObjectName::config()).collect()
+    let conflicting = plan.conflicts.iter().flat_map(|conflict| damaged_of(repository, &conflict.name));
+    let all: BTreeSet<(usize, ObjectName)> = damaged.chain(conflicting).collect();
+    all.into_iter().filter(|copy| !known.contains(copy) && copy.1 != ObjectName::config()).collect()
+}
+
+/// Of copies that conflict, those that cannot be opened, if another can: without a key they looked alike, and nobody need have met the damaged one.
+fn damaged_of(repository: &Repository, name: &ObjectName) -> Vec<(usize, ObjectName)> {
+    let stores = repository.store().copies();
+    let copies = stores.iter().enumerate().filter_map(|(at, store)| Some((at, store.read(name, MAX_PACK_BYTES).ok()?)));
+    let (good, damaged): (Vec<_>, Vec<_>) = copies.partition(|(_, bytes)| opens(repository, name, bytes));
+    if good.is_empty() { Vec::new() } else { damaged.into_iter().map(|(at, _)| (at, name.clone())).collect() }
 }
 
 /// Puts good bytes in the place of a damaged copy; says what went wrong.

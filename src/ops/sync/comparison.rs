@@ -90,8 +90,7 @@ impl Comparison<'_> {
         if same_length && !doubtful && !self.options.read_data {
             return Looked { sound: held.into_iter().map(|at| (at, None)).collect(), ..Looked::default() };
         }
-        let copies =
-            concurrently(self.options.width(held.len()), &held, |&at| self.stores[at].read(name, MAX_PACK_BYTES));
+        let copies = concurrently(self.options.width(held.len()), &held, |&at| read_twice(&*self.stores[at], name));
         let mut looked = Looked::default();
         for (at, copy) in held.into_iter().zip(copies) {
             match copy {
@@ -118,6 +117,15 @@ impl Comparison<'_> {
         let preferred = looked.sound.iter().find(|(at, _)| Some(*at) == self.options.prefer).map(|(_, form)| *form);
         let majority = votes.into_iter().find(|&(_, count)| count * 2 > self.stores.len()).map(|(form, _)| form);
         preferred.or(majority)
+    }
+}
+
+/// A copy; one that shows damage is read once more, for it may have been damaged on its way.
+fn read_twice(store: &dyn Store, name: &ObjectName) -> Result<Vec<u8>, StoreError> {
+    let read = || store.read(name, MAX_PACK_BYTES);
+    match read() {
+        Ok(bytes) if shows_damage(name, &bytes) => read(),
+        copy => copy,
     }
 }
 

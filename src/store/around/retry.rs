@@ -105,6 +105,13 @@ impl Retry {
     }
 }
 
+impl Retry {
+    /// Several destinations tell by themselves whether an entry of a timeline is ours; of those that disagree, a read might give the one that nobody else has.
+    fn is_decided(&self, name: &ObjectName) -> bool {
+        name.timeline().is_some() && self.store.copies().len() > 1
+    }
+}
+
 impl Store for Retry {
     fn location(&self) -> String {
         self.store.location()
@@ -112,7 +119,9 @@ impl Store for Retry {
 
     fn create(&self, name: &ObjectName, bytes: &[u8]) -> Result<Creation, StoreError> {
         self.run(|attempts| match self.store.create(name, bytes)? {
-            Creation::Exists if attempts > 1 && self.is_ours(name, bytes)? => Ok(Creation::New),
+            Creation::Exists if attempts > 1 && !self.is_decided(name) && self.is_ours(name, bytes)? => {
+                Ok(Creation::New)
+            }
             creation => Ok(creation),
         })
     }

@@ -1,13 +1,15 @@
 //! One of several destinations: its store, how it does, and what it lacks.
 
+use std::collections::HashMap;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::base::clock::UnixMicros;
+use crate::base::id::{DatabaseId, ObjectHash};
 use crate::format::name::{Folder, ObjectName};
-use crate::format::object::MAX_PLAIN_BYTES;
+use crate::format::object::{MAX_PLAIN_BYTES, MAX_SEALED_BYTES};
 
 use super::super::object_lock::{Lock, Locked};
 use super::super::{Creation, Listed, Store, StoreError, holds};
@@ -30,6 +32,8 @@ pub struct Destination {
     /// Why it could not be brought up to date, as it was said last.
     pub said: Mutex<String>,
     config: AtomicU8,
+    /// Of each timeline the last entry that was read here, in all forms that it had.
+    seen: Mutex<HashMap<DatabaseId, (u64, Vec<ObjectHash>)>>,
 }
 
 impl Destination {
@@ -42,6 +46,7 @@ impl Destination {
             is_kept_up: AtomicBool::new(false),
             said: Mutex::default(),
             config: AtomicU8::new(UNKNOWN),
+            seen: Mutex::default(),
         }
     }
 
@@ -59,6 +64,30 @@ impl Destination {
             Err(StoreError::NotFound { .. }) => Ok(false),
             Err(error) => Err(error),
             Ok(_) => Ok(true),
+        }
+    }
+
+    /// Reads an entry, of which nobody makes use.
+    pub fn look_at(&self, name: &ObjectName) -> Result<Vec<u8>, StoreError> {
+        self.health.timed(|| self.store.read(name, MAX_SEALED_BYTES as u64))
+    }
+
+    /// What an entry was when it was read here; nothing if a later one was read since.
+    pub fn seen(&self, database: DatabaseId, sequence: u64) -> Vec<ObjectHash> {
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.get(&database).filter(|(last, _)| *last == sequence).map(|(_, forms)| forms.clone()).unwrap_or_default()
+    }
+
+    fn note_seen(&self, name: &ObjectName, bytes: &[u8]) {
+        let Some((database, sequence)) = name.timeline() else { return };
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let (last, forms) = seen.entry(database).or_default();
+        if sequence > *last {
+            (*last, *forms) = (sequence, Vec::new());
+        }
+        let hash = ObjectHash::of(bytes);
+        if sequence == *last && !forms.contains(&hash) {
+            forms.push(hash);
         }
     }
 
@@ -100,6 +129,9 @@ impl Store for Destination {
     fn read(&self, name: &ObjectName, limit_bytes: u64) -> Result<Vec<u8>, StoreError> {
         let read = self.health.timed(|| self.store.read(name, limit_bytes));
         self.note_config(name, &read);
+        if let Ok(bytes) = &read {
+            self.note_seen(name, bytes);
+        }
         read
     }
 

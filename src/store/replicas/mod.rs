@@ -31,9 +31,8 @@ use std::thread;
 use std::time::Duration;
 
 use crate::base::clock::{Timer, UnixMicros};
-use crate::base::id::DatabaseId;
+use crate::base::id::{DatabaseId, ObjectHash};
 use crate::format::name::{Folder, ObjectName};
-use crate::format::pack::MAX_PACK_BYTES;
 use crate::monitor::Monitor;
 
 use super::lane::concurrently;
@@ -256,10 +255,16 @@ impl Replicas {
         let asked: Vec<&Arc<Destination>> =
             self.shared.destinations.iter().filter(|destination| destination.health.is_good()).collect();
         let width = if self.shared.is_inline { 1 } else { asked.len() };
-        let copies = concurrently(width, &asked, |destination| destination.read(&name, MAX_PACK_BYTES).ok());
+        let copies = concurrently(width, &asked, |destination| destination.look_at(&name).ok());
         let mut held = asked.iter().zip(&copies).filter_map(|(at, copy)| Some((at, copy.as_ref()?)));
         let Some((first, bytes)) = held.next() else { return Ok(()) };
+        let seen: Vec<ObjectHash> =
+            self.shared.destinations.iter().flat_map(|destination| destination.seen(database, sequence - 1)).collect();
         let mut count = 1;
+        if !seen.is_empty() && !seen.contains(&ObjectHash::of(bytes)) {
+            // A sync has replaced it since it was read.
+            return Err(StoreError::Conflict { name, first: first.location(), second: self.location() });
+        }
         for (second, other) in held {
             if other != bytes {
                 let (first, second) = (first.location(), second.location());
