@@ -8,6 +8,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
+use crate::plan::Scope;
 use crate::plant::Plant;
 use crate::record::{Counts, Tracing};
 use crate::run::{Outcome, Runner};
@@ -31,6 +32,8 @@ pub struct Campaign {
 pub struct Settings<'a> {
     /// Where local state is kept.
     pub folder: &'a Path,
+    /// How much there is in each world.
+    pub scope: Scope,
     /// Threads that run seeds.
     pub jobs: usize,
     /// So many of the seeds are run twice, and must come out the same.
@@ -106,7 +109,7 @@ fn on_all_processors(settings: Settings<'_>, work: impl Fn(&mut Runner) + Sync) 
             scope.spawn(move || {
                 // Best effort: without it, handing over the turn takes longer.
                 let _ = stay_on(job);
-                let mut runner = Runner::new(&settings.folder.join(job.to_string()));
+                let mut runner = Runner::new(&settings.folder.join(job.to_string()), settings.scope);
                 work(&mut runner);
             });
         }

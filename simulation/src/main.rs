@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use simulation::campaign::{Campaign, Settings, find, run_all};
+use simulation::plan::Scope;
 use simulation::plant::Plant;
 use simulation::record::Tracing;
 use simulation::run::Runner;
@@ -14,7 +15,9 @@ const USAGE: &str = "\
 usage: simulate [options]
 
   --seeds A..B        run these seeds (default 0..10000)
+  --wide A..B         then these in wide worlds, in which there are several destinations and repairs, too
   --seed N [--trace]  run one seed, and print all that happens
+  --in-wide           in a wide world (with --seed)
   --plant NAME        with that bug planted (with --seed)
   --planted           afterwards plant one bug after the other; each must be found
   --repeat N          run the seeds below N twice, and compare (default 1000)
@@ -27,6 +30,8 @@ const SEEDS_A_PLANT: u64 = 20_000;
 
 struct Options {
     seeds: Range<u64>,
+    wide: Range<u64>,
+    is_wide: bool,
     seed: Option<u64>,
     is_traced: bool,
     plant: Option<Plant>,
@@ -51,6 +56,8 @@ fn parse(arguments: impl Iterator<Item = String>) -> Result<Options, String> {
     let jobs = std::thread::available_parallelism().map_or(1, |count| count.get());
     let mut options = Options {
         seeds: 0..10_000,
+        wide: 0..0,
+        is_wide: false,
         seed: None,
         is_traced: false,
         plant: None,
@@ -64,6 +71,8 @@ fn parse(arguments: impl Iterator<Item = String>) -> Result<Options, String> {
         let mut value = || arguments.next().ok_or_else(|| format!("{argument} needs a value"));
         match argument.as_str() {
             "--seeds" => options.seeds = parse_range(&value()?)?,
+            "--wide" => options.wide = parse_range(&value()?)?,
+            "--in-wide" => options.is_wide = true,
             "--seed" => options.seed = Some(parse_number(&value()?)?),
             "--trace" => options.is_traced = true,
             "--plant" => options.plant = Some(parse_plant(&value()?)?),
@@ -96,25 +105,33 @@ fn simulate(options: &Options) -> Result<bool, String> {
     let folder = state_folder().map_err(|error| error.to_string())?;
     if let Some(seed) = options.seed {
         let tracing = if options.is_traced { Tracing::Printed } else { Tracing::Hashed };
-        let outcome = Runner::new(folder.path()).run(seed, options.plant, tracing);
+        let scope = if options.is_wide { Scope::Wide } else { Scope::Narrow };
+        let outcome = Runner::new(folder.path(), scope).run(seed, options.plant, tracing);
         println!("seed {seed}: {}, trace {}", outcome.violation.as_deref().unwrap_or("passed"), outcome.trace);
         return Ok(outcome.violation.is_none());
     }
-    let settings = Settings { folder: folder.path(), jobs: options.jobs, repeated: options.repeated };
+    let narrow =
+        Settings { folder: folder.path(), scope: Scope::Narrow, jobs: options.jobs, repeated: options.repeated };
+    let wide = Settings { scope: Scope::Wide, ..narrow };
     let known = options.regressions.as_deref().map(read_regressions).transpose()?.unwrap_or_default();
     let mut is_well = true;
     if !known.is_empty() {
-        let campaign = tell("seeds that once failed", || run_all(settings, &known));
+        let campaign = tell("seeds that once failed", || run_all(wide, &known));
         is_well &= campaign.failures.is_empty();
     }
     let seeds: Vec<u64> = options.seeds.clone().collect();
-    let campaign = tell(&format!("seeds {:?}", options.seeds), || run_all(settings, &seeds));
-    if let Some(file) = options.regressions.as_deref() {
-        keep(file, &known, &campaign)?;
-    }
+    let campaign = tell(&format!("seeds {:?}", options.seeds), || run_all(narrow, &seeds));
     is_well &= campaign.failures.is_empty();
+    if !options.wide.is_empty() {
+        let seeds: Vec<u64> = options.wide.clone().collect();
+        let campaign = tell(&format!("in wide worlds: seeds {:?}", options.wide), || run_all(wide, &seeds));
+        if let Some(file) = options.regressions.as_deref() {
+            keep(file, &known, &campaign)?;
+        }
+        is_well &= campaign.failures.is_empty();
+    }
     if options.plants {
-        is_well &= find_plants(settings);
+        is_well &= find_plants(wide);
     }
     Ok(is_well)
 }

@@ -48,6 +48,15 @@ pub struct Client {
     pub skew: i64,
 }
 
+/// How much there is in a world.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// One destination, and no repair.
+    Narrow,
+    /// Several destinations and repairs, too.
+    Wide,
+}
+
 /// See the module documentation.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -126,7 +135,7 @@ pub struct Repair {
 
 impl Plan {
     /// What a seed decides.
-    pub fn of(seed: u64, plant: Option<Plant>) -> Self {
+    pub fn of(seed: u64, scope: Scope, plant: Option<Plant>) -> Self {
         let mut random = Random::new(seed, 1);
         let r = &mut random;
         let page_bytes = *r.pick(&[512, 512, 512, 1024]);
@@ -140,8 +149,9 @@ impl Plan {
         let outage_begin = r.below(steps * 3);
         // What came later is drawn from numbers of its own: old seeds stay what they were.
         let mut later = Random::new(seed, 4);
-        let repair = later.chance(800).then(|| Repair { has_sources: later.chance(400) });
-        let mirror = later.chance(300).then(|| Mirror::of(steps, faultless, &mut later));
+        let is_wide = scope == Scope::Wide;
+        let repair = (is_wide && later.chance(800)).then(|| Repair { has_sources: later.chance(400) });
+        let mirror = (is_wide && later.chance(300)).then(|| Mirror::of(steps, faultless, &mut later));
         let (databases, most_pages) = (r.between(1, 3), r.between(4, 16));
         let mut actors = actors(client_count, lags, r);
         if mirror.is_some() {

@@ -43,7 +43,10 @@ pub fn mend(machine: &Machine, how: Repair, name: &ObjectName, was: &[u8], is: O
     require_restorable_but(machine, &affected)?;
     let is_clean = check_as(machine, &CheckOptions::all_data())?.faults.is_empty();
     if is_clean != plan.mends_all() {
-        return Err(unexpected(format!("repair says of all being well: {}; check says: {is_clean}", plan.mends_all())));
+        let (is_well, remains) = (plan.mends_all(), &plan.remains);
+        return Err(unexpected(format!(
+            "repair says of all being well: {is_well}, {remains:?}; check says: {is_clean}"
+        )));
     }
     if !is_clean {
         let remaining: Vec<ObjectHash> =

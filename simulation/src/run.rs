@@ -18,7 +18,7 @@ use continuum::store::opendal::OpendalStore;
 use crate::actor::{Actor, judge, survive};
 use crate::ending;
 use crate::machine::Machine;
-use crate::plan::{Client, Plan, Role};
+use crate::plan::{Client, Plan, Role, Scope};
 use crate::plant::Plant;
 use crate::random::Random;
 use crate::record::{Counts, Tracing};
@@ -34,6 +34,7 @@ pub struct Runner {
     repository: Repository,
     begin: Vec<(ObjectName, Vec<u8>)>,
     folder: PathBuf,
+    scope: Scope,
     number: u64,
 }
 
@@ -51,7 +52,7 @@ pub struct Outcome {
 
 impl Runner {
     /// Makes the repository with which every world begins. Local state goes into `folder`, which should be in memory.
-    pub fn new(folder: &Path) -> Self {
+    pub fn new(folder: &Path, scope: Scope) -> Self {
         let store: Arc<dyn Store> = Arc::new(OpendalStore::memory().expect("BUG: memory is always there"));
         let environment = Environment {
             clock: Arc::new(FixedClock(UnixMicros(0))),
@@ -72,14 +73,14 @@ impl Runner {
             (name, bytes)
         };
         let begin = slots.chain([ObjectName::config()]).map(read).collect();
-        Self { crew: Crew::new(MOST_ACTORS), repository, begin, folder: folder.to_owned(), number: 0 }
+        Self { crew: Crew::new(MOST_ACTORS), repository, begin, folder: folder.to_owned(), scope, number: 0 }
     }
 
     /// Runs the world of a seed.
     pub fn run(&mut self, seed: u64, plant: Option<Plant>, tracing: Tracing) -> Outcome {
         self.number += 1;
         let folder = self.folder.join(self.number.to_string());
-        let plan = Plan::of(seed, plant);
+        let plan = Plan::of(seed, self.scope, plant);
         if tracing == Tracing::Printed {
             println!("{plan:#?}");
         }

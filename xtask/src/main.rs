@@ -57,7 +57,9 @@ usage: cargo xtask <command>
                             CONTINUUM_TEST_STORE, with which the tests can be run on it by hand
   simulate [options]        the project's code in a simulated world that fails in every way, then with bugs planted
       --seeds N               so many runs (default 1000000)
-      --seed N [--trace]      this one; with all that happens in it
+      --wide N                then so many with several destinations and repairs, too (default 2000)
+      --seed N [--trace] [--in-wide]
+                              this one; with all that happens in it; in a wide world
       --cargo-profile NAME    what is built (default simulation: optimised, with all checks)
   crash [options]           kills the program, and lets its disk fail, at each call that changes a file; and looks
                             at what is left (a part of it is run with the tests)

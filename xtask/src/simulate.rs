@@ -13,11 +13,17 @@ const REGRESSIONS: &str = "simulation/regressions.txt";
 /// In a short run.
 const SEEDS_OF_CI: u64 = 50_000;
 
+/// As many as are known to hold: beyond them about one in a thousand fails, which `simulation/src/lib.rs` lists.
+const WIDE_SEEDS_OF_CI: u64 = 2000;
+
 pub struct Options {
     seeds: u64,
+    /// In wide worlds.
+    wide: u64,
     /// Only this one.
     seed: Option<u64>,
     is_traced: bool,
+    is_wide: bool,
     cargo_profile: String,
     /// Built with what the tests need of their dependencies, as they have been built already.
     is_built_with_tests: bool,
@@ -28,6 +34,8 @@ impl Options {
         let cargo_profile = arguments.take_value("--cargo-profile")?.unwrap_or_else(|| "simulation".to_owned());
         let options = Self {
             seeds: arguments.take_value("--seeds")?.unwrap_or(1_000_000),
+            wide: arguments.take_value("--wide")?.unwrap_or(WIDE_SEEDS_OF_CI),
+            is_wide: arguments.take_flag("--in-wide"),
             seed: arguments.take_value("--seed")?,
             is_traced: arguments.take_flag("--trace"),
             cargo_profile,
@@ -40,7 +48,15 @@ impl Options {
     /// What a change has to pass, after the tests were built.
     pub fn of_ci(cargo_profile: &str) -> Self {
         let cargo_profile = cargo_profile.to_owned();
-        Self { seeds: SEEDS_OF_CI, seed: None, is_traced: false, cargo_profile, is_built_with_tests: true }
+        Self {
+            seeds: SEEDS_OF_CI,
+            wide: WIDE_SEEDS_OF_CI,
+            seed: None,
+            is_traced: false,
+            is_wide: false,
+            cargo_profile,
+            is_built_with_tests: true,
+        }
     }
 
     fn build_command(&self) -> Vec<&str> {
@@ -49,12 +65,15 @@ impl Options {
     }
 
     fn command(&self) -> Vec<String> {
-        let seeds = format!("0..{}", self.seeds);
+        let [seeds, wide] = [self.seeds, self.wide].map(|count| format!("0..{count}"));
         let mut command: Vec<String> = match self.seed {
             Some(seed) => vec!["--seed".to_owned(), seed.to_string()],
-            None => ["--regressions", REGRESSIONS, "--seeds", &seeds, "--planted"].map(str::to_owned).into(),
+            None => ["--regressions", REGRESSIONS, "--seeds", &seeds, "--wide", &wide, "--planted"]
+                .map(str::to_owned)
+                .into(),
         };
         command.extend(self.is_traced.then(|| "--trace".to_owned()));
+        command.extend(self.is_wide.then(|| "--in-wide".to_owned()));
         command
     }
 }
@@ -82,9 +101,9 @@ mod tests {
     #[test]
     fn one_seed_or_many() {
         let many = command("--seeds 7").expect("nothing is wrong");
-        assert_eq!(many, "--regressions simulation/regressions.txt --seeds 0..7 --planted");
-        let one = command("--seed 9 --trace --cargo-profile dev").expect("nothing is wrong");
-        assert_eq!(one, "--seed 9 --trace");
+        assert_eq!(many, "--regressions simulation/regressions.txt --seeds 0..7 --wide 0..2000 --planted");
+        let one = command("--seed 9 --trace --in-wide --cargo-profile dev").expect("nothing is wrong");
+        assert_eq!(one, "--seed 9 --trace --in-wide");
         assert!(command("--seed x").is_err() && command("--more").is_err());
     }
 }
