@@ -105,8 +105,13 @@ fn a_lost_index_is_made_anew_from_the_packs() {
 fn what_one_flipped_bit_costs_is_one_chunk() {
     let world = World::new();
     let name = world.image_pack();
-    let repository = world.open(world.damaged(|objects| spoil(objects, &name, "middle")), false);
-    let planned = plan(&repository, KEEP);
+    let length = world.objects[&name].len();
+    // Not everything in a pack is needed: the first place that is.
+    let planned = (length / 2..length).step_by(500).map(|at| {
+        let flip = |objects: &mut world::Objects| objects.get_mut(&name).unwrap()[at] ^= 1;
+        plan(&world.open(world.damaged(flip), false), KEEP)
+    });
+    let planned = planned.into_iter().find(|planned| planned.lost_count > 0).unwrap();
     assert_eq!((planned.given_up.len(), planned.given_up[0].lost_count, planned.lost_count), (1, 1, 1), "{planned:?}");
     assert!(planned.carried_count() > 1);
     for affected in &planned.affected {
@@ -209,7 +214,8 @@ fn a_repair_that_is_killed_is_gone_on_with() {
         }
         kills += 1;
     }
-    assert!(kills >= 8, "{kills}");
+    // How many writes there are depends on where the ids, which are random, put each object.
+    assert!(kills >= 5, "{kills}");
 }
 
 #[test]
@@ -262,6 +268,27 @@ fn what_a_check_has_found_is_remembered() {
     assert!(plan(&repository, RepairOptions::default()).is_empty(), "nobody has read data yet");
     assert!(!world.check(&repository).faults.is_empty());
     assert_eq!(plan(&repository, RepairOptions::default()).given_up.len(), 1);
+}
+
+/// What only looks so, because a bit of it has flipped, is not.
+#[test]
+fn a_log_that_a_newer_program_has_written_to_is_left_alone() {
+    let world = World::new();
+    let entries: Vec<&String> = world.objects.keys().filter(|name| name.starts_with("timelines/")).collect();
+    let line = |name: &str| name.rsplit_once('/').unwrap().0.to_owned();
+    let lasts =
+        entries.iter().enumerate().filter(|(at, name)| entries.get(at + 1).is_none_or(|next| line(next) != line(name)));
+    let lasts: BTreeSet<&String> = lasts.map(|(_, &name)| name).collect();
+    assert!(lasts.len() < entries.len());
+    for name in entries {
+        let newer = |objects: &mut world::Objects| objects.get_mut(name).unwrap()[4] = 17;
+        let repository = world.open(world.damaged(newer), false);
+        let planned = plan(&repository, DROP);
+        let (database, _) = ObjectName::from_listing(name.clone()).timeline().unwrap();
+        let is_changed = planned.log.iter().any(|change| change.database == database);
+        assert_eq!((is_changed, planned.mends_all()), (!lasts.contains(name), !lasts.contains(name)), "{name}");
+        expect_truth(&world, &repository, name);
+    }
 }
 
 #[test]

@@ -30,10 +30,7 @@
 //! check finds nothing again. Several destinations are made equal by a sync before that, stay equal, and check finds nothing on each of them alone; what is
 //! damaged then on one of them, repair mends from the others, and nothing is lost.
 //!
-//! Several destinations and repair are in *wide* worlds only ([`plan::Scope`]). Not all holds there yet:
-//! * a bit of the log's entry that says which version wrote it was changed: repair takes the entry out of the log, as it should not if a newer program had written it, and says that not all is well
-//!   (seed 28216);
-//! * of three destinations, one of which meets with a disaster: an acknowledged snapshot is not in the log (28432), an entry is written behind one that most do not have (28612).
+//! Several destinations and repair are in *wide* worlds only ([`plan::Scope`]), so that the seeds of the others stay what they were.
 //!
 //! # Whether it would be found
 //! [`plant`] spoils one thing at a time, from outside. `simulate --planted` fails unless each is found.

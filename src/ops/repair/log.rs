@@ -2,13 +2,14 @@
 //!
 //! Snapshots that cannot be restored, and places whose entry is lost: the entry behind them says which hash was there last. The last snapshot stays, and what is held.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::base::id::{DatabaseId, ObjectHash};
+use crate::format::FormatError;
 use crate::format::timeline::{Event, MAX_NAMED, Run};
 use crate::ops::prune::gone::merge;
 use crate::repo::timeline::{self, Behind, Timeline};
-use crate::repo::{Repository, RepositoryError};
+use crate::repo::{Fault, Repository, RepositoryError};
 
 use super::affected::Affected;
 
@@ -40,8 +41,9 @@ impl LogChange {
     }
 }
 
-/// What is to be taken out of which log.
-pub fn changes(timelines: &[Timeline], affected: &[Affected]) -> Vec<LogChange> {
+/// What is to be taken out of which log. One that a newer program has written to is left alone.
+pub fn changes(timelines: &[Timeline], affected: &[Affected], faults: &[Fault]) -> Vec<LogChange> {
+    let newer = written_by_newer(faults);
     let change = |timeline: &Timeline| {
         let name = timeline.entries.last()?.entry.database.clone();
         let of_it = affected.iter().filter(|affected| affected.timeline == timeline.database);
@@ -51,7 +53,26 @@ pub fn changes(timelines: &[Timeline], affected: &[Affected]) -> Vec<LogChange> 
         let is_needed = !(snapshots.is_empty() && lost.is_empty());
         is_needed.then_some(LogChange { name, database: timeline.database, snapshots, lost })
     };
-    timelines.iter().filter_map(change).collect()
+    timelines.iter().filter(|timeline| !newer.contains(&timeline.database)).filter_map(change).collect()
+}
+
+/// Logs with entries that say so of themselves, unless the next one continues something else: then they were damaged.
+fn written_by_newer(faults: &[Fault]) -> BTreeSet<DatabaseId> {
+    let breaks: BTreeSet<(DatabaseId, u64)> = faults
+        .iter()
+        .filter_map(|fault| match fault {
+            Fault::BrokenChain { name } => name.timeline(),
+            _ => None,
+        })
+        .collect();
+    let newer = faults.iter().filter_map(|fault| match fault {
+        Fault::Object { name, source: FormatError::NewerVersion(_) } => name.timeline(),
+        _ => None,
+    });
+    newer
+        .filter(|(database, sequence)| !breaks.contains(&(*database, sequence + 1)))
+        .map(|(database, _)| database)
+        .collect()
 }
 
 /// Places without an entry that can be read and that the log does not say to be gone, up to the next entry that can.

@@ -26,6 +26,7 @@ pub mod source;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use crate::base::id::{ChunkId, ObjectHash};
+use crate::format::FormatError;
 use crate::format::index::ListedPack;
 use crate::format::name::{Folder, ObjectName};
 use crate::format::pack::PackedChunk;
@@ -217,7 +218,7 @@ pub fn plan_repair(
         plan.unneeded = structure.packs.keys().copied().filter(is_unneeded).collect();
     }
     if options.drop_affected {
-        plan.log = log::changes(&structure.timelines, &plan.affected);
+        plan.log = log::changes(&structure.timelines, &plan.affected, &faults);
     }
     plan.copies = copies::damaged(repository, plan.destinations.as_ref());
     plan.remains = faults.into_iter().filter(|fault| !plan.mends(fault)).collect();
@@ -324,6 +325,8 @@ impl RepairPlan {
                     // It continues what was there before the entry was damaged.
                     Fault::BrokenChain { .. } => sequence - 1,
                     Fault::MissingEntry { .. } => sequence,
+                    // It was damaged, or its log would not be closed.
+                    Fault::Object { source: FormatError::NewerVersion(_), .. } => sequence,
                     _ if fault.is_unusable() => sequence,
                     _ => return false,
                 };

@@ -256,21 +256,22 @@ impl Replicas {
             self.shared.destinations.iter().filter(|destination| destination.health.is_good()).collect();
         let width = if self.shared.is_inline { 1 } else { asked.len() };
         let copies = concurrently(width, &asked, |destination| destination.look_at(&name).ok());
-        let mut held = asked.iter().zip(&copies).filter_map(|(at, copy)| Some((at, copy.as_ref()?)));
-        let Some((first, bytes)) = held.next() else { return Ok(()) };
+        let held: Vec<(&Arc<Destination>, &Vec<u8>)> =
+            asked.into_iter().zip(&copies).filter_map(|(at, copy)| Some((at, copy.as_ref()?))).collect();
+        let alike = |bytes: &[u8]| held.iter().filter(|(_, other)| other.as_slice() == bytes).count();
+        // A copy that is like no other may be damaged; then it is no other entry.
+        let Some(&(first, bytes)) = held.iter().rev().max_by_key(|(_, bytes)| alike(bytes)) else { return Ok(()) };
+        let count = alike(bytes);
+        if count < self.shared.needed
+            && let Some((second, _)) = held.iter().find(|(_, other)| *other != bytes)
+        {
+            return Err(StoreError::Conflict { name, first: first.location(), second: second.location() });
+        }
         let seen: Vec<ObjectHash> =
             self.shared.destinations.iter().flat_map(|destination| destination.seen(database, sequence - 1)).collect();
-        let mut count = 1;
         if !seen.is_empty() && !seen.contains(&ObjectHash::of(bytes)) {
             // A sync has replaced it since it was read.
             return Err(StoreError::Conflict { name, first: first.location(), second: self.location() });
-        }
-        for (second, other) in held {
-            if other != bytes {
-                let (first, second) = (first.location(), second.location());
-                return Err(StoreError::Conflict { name, first, second });
-            }
-            count += 1;
         }
         if count < self.shared.needed {
             locked(&self.shared.weak).insert(name);
