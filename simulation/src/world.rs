@@ -68,8 +68,6 @@ struct State {
     /// What the one that meets with a disaster held once.
     earlier: Option<BTreeMap<ObjectName, Object>>,
     is_disaster_over: bool,
-    /// What it held before.
-    lost: BTreeMap<ObjectName, Object>,
     late: Vec<Late>,
     /// What a clock may have shown by now, if it is no more wrong than clocks are.
     latest: i64,
@@ -136,7 +134,6 @@ impl World {
             chosen: BTreeMap::new(),
             earlier: None,
             is_disaster_over: false,
-            lost: BTreeMap::new(),
             late: Vec::new(),
             latest: 0,
             truth: Truth::new(repository.clone()),

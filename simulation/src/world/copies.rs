@@ -6,7 +6,7 @@ use continuum::format::name::ObjectName;
 
 use super::State;
 use crate::place::{Object, Place};
-use crate::plan::{Mirror, Plan};
+use crate::plan::Plan;
 
 impl State {
     /// Who has an object.
@@ -20,7 +20,6 @@ impl State {
         if let Some(mirror) = &plan.mirror {
             let same = self.holders(name).filter(|holder| holder.bytes == object.bytes);
             let (count, clock) = same.fold((0, 0), |(count, clock), holder| (count + 1, holder.clock.max(clock)));
-            let count = count + usize::from(self.was_lost(mirror, name, object));
             if name.timeline().is_none() {
                 if count > 1 {
                     return;
@@ -39,12 +38,6 @@ impl State {
         }
         let verdict = self.truth.created(name, &object.bytes, object.clock);
         self.judge(verdict);
-    }
-
-    /// Whether the one that met with a disaster had this copy, which its writer counted.
-    fn was_lost(&self, mirror: &Mirror, name: &ObjectName, object: &Object) -> bool {
-        let is_back = mirror.disaster.is_some_and(|it| self.places[it.destination].objects.contains_key(name));
-        !is_back && self.lost.get(name).is_some_and(|lost| lost.bytes == object.bytes)
     }
 
     /// A copy is no longer there.
@@ -79,7 +72,6 @@ impl State {
         for name in lost.objects.keys().filter(|name| !earlier.contains_key(*name)) {
             self.tell_deleted(plan, name);
         }
-        self.lost = lost.objects;
     }
 
     /// Whether all destinations but one have what so many have, and nothing else in its place.
