@@ -32,8 +32,6 @@
 //!
 //! Several destinations and repair are in *wide* worlds only ([`plan::Scope`]), so that the seeds of the others stay what they were.
 //!
-//! Two of their seeds are known to fail, by the model's fault: of three destinations one loses everything while an entry is written to it, which its writer counts and the truth does not (28432, 28612).
-//!
 //! # Whether it would be found
 //! [`plant`] spoils one thing at a time, from outside. `simulate --planted` fails unless each is found.
 //!

@@ -49,7 +49,8 @@ impl State {
         }
     }
 
-    /// One destination loses everything, or what is newer than some moment. As no more than that one may fail, the others are to have all by then that was acknowledged.
+    /// One destination loses everything, or what is newer than some moment. As no more than that one may fail, the others are to have all by then that was acknowledged, and nobody is
+    /// writing an entry to it, who would count a copy that is gone.
     pub(super) fn meet_disaster(&mut self, plan: &Plan) {
         let Some(mirror) = &plan.mirror else { return };
         let Some(disaster) = mirror.disaster.filter(|_| !self.is_disaster_over && !self.is_calm) else { return };
@@ -57,7 +58,11 @@ impl State {
         if disaster.back_to == Some(self.step) {
             self.earlier = Some(self.places[me].objects.clone());
         }
-        if self.step < disaster.at || !self.others_are_whole(me, mirror.needed()) {
+        let is_undecided = |name: &ObjectName| name.timeline().is_some() && !self.chosen.contains_key(name);
+        if self.step < disaster.at
+            || self.places[me].objects.keys().any(is_undecided)
+            || !self.others_are_whole(me, mirror.needed())
+        {
             return;
         }
         self.is_disaster_over = true;
