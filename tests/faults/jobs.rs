@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use continuum::format::name::Folder;
 
 use crate::proxy::{Fault, Rule, Seen};
-use crate::server::{Server, assert_restores, change_database, make_database, spoil};
+use crate::server::{BEGUN, Server, assert_restores, change_database, make_database, spoil};
 use crate::support::{Repository, hash_of, text};
 
 /// Of all requests, so many are spoiled.
@@ -45,7 +45,7 @@ fn check_jobs(seed: u64) {
     let listed = listed["snapshots"].as_array().expect("a list");
     let ids = |all: &[serde_json::Value]| all.iter().map(|one| one["id"].to_string()).collect::<Vec<_>>();
     assert_eq!(ids(listed), ids(&snapshots), "every snapshot once, in order");
-    assert_eq!(server.count(Folder::Timelines), snapshots.len());
+    assert_eq!(server.count(Folder::Timelines), BEGUN + snapshots.len());
     assert_eq!(server.count(Folder::Keys), 1);
     assert_eq!(server.count(Folder::Probes), 0);
 }
@@ -78,10 +78,10 @@ fn a_lost_answer_to_an_entry_is_met_as_our_own_success() {
     }
     // The look at what is there is spoiled as well.
     let lost = Rule::always(Fault::LostAnswer, "PUT", "/timelines/").times(1);
-    let spoiled = Rule::always(Fault::TooLong, "GET", "0005?").times(1);
+    let spoiled = Rule::always(Fault::TooLong, "GET", "0006?").times(1);
     server.proxy.set_rules([lost, spoiled.after(1)]);
     repository.snapshot(&database, "a");
-    assert_eq!(server.count(Folder::Timelines), 5);
+    assert_eq!(server.count(Folder::Timelines), BEGUN + 5);
     let put = |seen: &&Seen| seen.method == "PUT" && seen.target.contains("/timelines/");
     let answers: Vec<_> = server.proxy.seen().iter().filter(put).map(|seen| seen.status).collect();
     assert_eq!(answers.iter().filter(|status| **status == Some(412)).count(), 5, "{answers:?}");
@@ -100,7 +100,7 @@ fn an_entry_that_another_wrote_meanwhile_is_not_taken_for_ours() {
     let other = Repository::at(server.url.clone());
     let database_of_other = other.path("b.db");
     make_database(&database_of_other, 100);
-    server.proxy.set_rules([Rule::always(Fault::Hang, "PUT", "/timelines/").times(1)]);
+    server.proxy.set_rules([Rule::always(Fault::Hang, "PUT", "/timelines/").after(BEGUN).times(1)]);
     let mut ours = repository.command(&["snapshot", text(&database), "--name", "a"]);
     let ours = ours.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary runs");
     let end = Instant::now() + PATIENCE;
@@ -113,11 +113,11 @@ fn an_entry_that_another_wrote_meanwhile_is_not_taken_for_ours() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.contains("another writer has extended this database's timeline meanwhile"), "{said}");
-    assert_eq!(server.count(Folder::Timelines), 1);
+    assert_eq!(server.count(Folder::Timelines), BEGUN + 1);
     assert_restores(&repository, &theirs, "theirs.db");
     let again = repository.snapshot(&database, "a");
     assert_restores(&repository, &again, "again.db");
-    assert_eq!(server.count(Folder::Timelines), 2);
+    assert_eq!(server.count(Folder::Timelines), BEGUN + 2);
 }
 
 /// A service that says 200 to everything, and does nothing, is not believed; nothing that it says is taken for a repository without snapshots.
@@ -154,7 +154,7 @@ fn a_200_that_is_none_is_not_believed() {
     let again = repository.snapshot(&database, "a");
     assert_restores(&repository, &again, "again.db");
     repository.run(&["check", "--read-data"]).expect_success();
-    assert_eq!(server.count(Folder::Timelines), 2);
+    assert_eq!(server.count(Folder::Timelines), BEGUN + 2);
 }
 
 /// Nobody is told of damage because a service is away or does not let him in.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use continuum::format::name::Folder;
 
 use crate::proxy::{Fault, Rule};
-use crate::server::{Server, assert_restores, change_database, make_database};
+use crate::server::{BEGUN, Server, assert_restores, change_database, make_database};
 use crate::support::text;
 
 /// Far less than what passes is tried again for, however busy the machine is.
@@ -36,7 +36,7 @@ fn credentials_that_expire_during_a_snapshot() {
         }
         println!("{said}");
         server.proxy.set_rules([]);
-        assert_eq!(server.count(Folder::Timelines), 1 + round);
+        assert_eq!(server.count(Folder::Timelines), BEGUN + 1 + round);
         assert_restores(&repository, &first, &format!("{round}.db"));
         let next = repository.snapshot(&database, "a");
         assert_restores(&repository, &next, &format!("{round}-next.db"));

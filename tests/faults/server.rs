@@ -47,6 +47,9 @@ pub fn spoil(share: f64, seed: u64) -> Vec<Rule> {
     slow.into_iter().chain([Rule::share(share - slow_share, seed, &quick)]).collect()
 }
 
+/// Entries that a timeline has before its first snapshot.
+pub const BEGUN: usize = 1;
+
 /// A place on the server that nobody else uses, reached through a proxy of its own.
 pub struct Server {
     pub proxy: Proxy,
