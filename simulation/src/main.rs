@@ -131,7 +131,7 @@ fn simulate(options: &Options) -> Result<bool, String> {
         is_well &= campaign.failures.is_empty();
     }
     if options.plants {
-        is_well &= find_plants(wide);
+        is_well &= find_plants(narrow, wide);
     }
     Ok(is_well)
 }
@@ -176,9 +176,10 @@ fn keep(file: &Path, known: &[u64], campaign: &Campaign) -> Result<(), String> {
     std::fs::write(file, text).map_err(|error| format!("{}: {error}", file.display()))
 }
 
-fn find_plants(settings: Settings<'_>) -> bool {
+fn find_plants(narrow: Settings<'_>, wide: Settings<'_>) -> bool {
     let mut all = true;
     for plant in Plant::ALL {
+        let settings = if plant.is_wide() { wide } else { narrow };
         match find(settings, plant, 0..SEEDS_A_PLANT) {
             Some((seed, what)) => println!("planted {plant:?}: found by seed {seed}: {what}"),
             None => {

@@ -98,6 +98,14 @@ impl Plant {
     ];
 }
 
+impl Plant {
+    /// Whether it shows only where there are several destinations or repairs.
+    pub fn is_wide(self) -> bool {
+        Self::ALL.iter().position(|plant| *plant == self)
+            > Self::ALL.iter().position(|plant| *plant == Self::StonesUnseen)
+    }
+}
+
 /// What a planted bug makes of the requests of one operation.
 pub struct Spoiler {
     plant: Option<Plant>,
