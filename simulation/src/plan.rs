@@ -143,7 +143,12 @@ impl Plan {
         let client_count = r.between(1, 3) as usize;
         let clients: Vec<Client> = (0..client_count).map(|_| Client::of(r)).collect();
         // Entries are deleted only in logs that have grown.
-        let steps = if r.chance(50) { r.between(300, 700) } else { r.between(80, 240) };
+        let outlives_stones = plant == Some(Plant::StonesUnseen);
+        let steps = match r.chance(50) {
+            _ if outlives_stones => r.between(800, 2000),
+            true => r.between(300, 700),
+            false => r.between(80, 240),
+        };
         let lags = r.chance(250) || plant == Some(Plant::LagUntold);
         let list_lag = if lags { r.between(1, 20) as i64 * SECOND } else { 0 };
         let outage_begin = r.below(steps * 3);
@@ -152,7 +157,7 @@ impl Plan {
         let is_wide = scope == Scope::Wide;
         let repair = (is_wide && later.chance(800)).then(|| Repair { has_sources: later.chance(400) });
         let mirror = (is_wide && later.chance(300)).then(|| Mirror::of(steps, faultless, &mut later));
-        let (databases, most_pages) = (r.between(1, 3), r.between(4, 16));
+        let (databases, most_pages) = (if outlives_stones { 1 } else { r.between(1, 3) }, r.between(4, 16));
         let mut actors = actors(client_count, lags, r);
         if mirror.is_some() {
             actors.push((Role::Mirrorer, later.below(client_count as u64) as usize));
@@ -173,7 +178,7 @@ impl Plan {
             list_lag: if mirror.is_some() { 0 } else { list_lag },
             outage: (outage_begin, if faultless { 0 } else { outage_begin + r.below(60) }),
             drains: r.chance(500),
-            grace: *r.pick(&[0, 0, 10, 100, 1000]) * SECOND,
+            grace: if outlives_stones { 0 } else { *r.pick(&[0, 0, 10, 100, 1000]) * SECOND },
             clock_jumps: if r.chance(300) { r.between(1, 200) as i64 * SECOND } else { 0 },
             damages: r.chance(150),
             repair,

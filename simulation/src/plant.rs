@@ -96,15 +96,22 @@ impl Plant {
         Self::MendedNotWritten,
         Self::RelistedNotWritten,
     ];
-}
 
-impl Plant {
     /// Whether it shows only where there are several destinations or repairs.
     pub fn is_wide(self) -> bool {
-        Self::ALL.iter().position(|plant| *plant == self)
-            > Self::ALL.iter().position(|plant| *plant == Self::StonesUnseen)
+        matches!(
+            self,
+            Self::DestinationForgets
+                | Self::AbsenceUnseen
+                | Self::SyncSkips
+                | Self::MendedNotWritten
+                | Self::RelistedNotWritten
+        )
     }
 }
+
+/// Long enough for others to write entries, forget snapshots and collect.
+const LONG_STEPS: u64 = 1000;
 
 /// What a planted bug makes of the requests of one operation.
 pub struct Spoiler {
@@ -181,6 +188,13 @@ impl Spoiler {
             self.memory().held_back.push((name.clone(), bytes.to_vec()));
         }
         if is_lost || is_held_back { Spoiled::Pretended } else { Spoiled::Not }
+    }
+
+    /// Before an object is created: for stones to be there and not seen, the log has to grow between a look at its end and the next entry.
+    pub fn linger(&self, world: &World, actor: usize, name: &ObjectName) {
+        if self.is(Plant::StonesUnseen, Role::Writer) && name.timeline().is_some() && world.number().is_multiple_of(8) {
+            world.stand_still(actor, LONG_STEPS);
+        }
     }
 
     /// Whether a creation is acknowledged that fails.

@@ -60,6 +60,7 @@ impl Store for SimulatedStore {
     }
 
     fn create(&self, name: &ObjectName, bytes: &[u8]) -> Result<Creation, StoreError> {
+        self.spoiler.linger(&self.world, self.actor, name);
         let created = match self.world.request(self.actor, self.place, "create", name.as_str()) {
             Fate::FailsLate => {
                 self.world.later(self.actor, self.place, name, Some(bytes));

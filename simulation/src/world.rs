@@ -199,6 +199,14 @@ impl World {
         }
     }
 
+    /// Stands still for so many steps, while others go on.
+    pub fn stand_still(&self, me: usize, steps: u64) {
+        let mut state = self.state();
+        state.actors[me].frozen_until = state.step + steps;
+        drop(state);
+        self.pass(me);
+    }
+
     /// Waits so many microseconds.
     pub fn sleep(&self, me: usize, micros: i64) {
         let mut state = self.state();

@@ -103,9 +103,7 @@ impl Retry {
         let look = || holds(&*self.store, name, bytes);
         Ok(look()? || look()?)
     }
-}
 
-impl Retry {
     /// Several destinations tell by themselves whether an entry of a timeline is ours; of those that disagree, a read might give the one that nobody else has.
     fn is_decided(&self, name: &ObjectName) -> bool {
         name.timeline().is_some() && self.store.copies().len() > 1
