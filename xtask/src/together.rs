@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::arguments::Arguments;
 use crate::cargo;
 use crate::failure::Failure;
-use crate::services::{self, Service, Up};
+use crate::services::{self, Service};
 
 pub struct Options {
     minutes: f64,
@@ -32,17 +32,11 @@ pub fn run(root: &Path, options: &Options) -> Result<(), Failure> {
     let Some(service) = options.service else {
         return run_on(root, options, "a folder", &[]);
     };
-    let (state, is_ours) = match service.up(root)? {
-        Up::Running(state) => (state, false),
-        Up::Started(state) => (state, true),
-        Up::Missing(why) => return Err(Failure::new(format!("{}: {why}", service.name))),
-    };
-    let environment = [state.environment, vec![(cargo::TEST_STORE.to_owned(), state.url)]].concat();
-    let outcome = run_on(root, options, service.name, &environment);
-    if is_ours {
-        service.down(root)?;
-    }
-    outcome
+    let done = service.during(root, |state| {
+        let store = (cargo::TEST_STORE.to_owned(), state.url.clone());
+        run_on(root, options, service.name, &[&state.environment[..], &[store]].concat())
+    })?;
+    done.map_err(|why| Failure::new(format!("{}: {why}", service.name)))
 }
 
 fn run_on(root: &Path, options: &Options, place: &str, environment: &[(String, String)]) -> Result<(), Failure> {

@@ -143,6 +143,23 @@ impl Service {
         format!("CONTINUUM_TEST_{}", self.name.replace('-', "_").to_uppercase())
     }
 
+    /// Does something while it runs, and stops it afterwards if it was started for that; or says why it cannot run here.
+    pub fn during<T>(
+        &self,
+        root: &Path,
+        work: impl FnOnce(&State) -> Result<T, Failure>,
+    ) -> Result<Result<T, String>, Failure> {
+        match self.up(root)? {
+            Up::Running(state) => work(&state).map(Ok),
+            Up::Started(state) => {
+                let done = work(&state);
+                self.down(root)?;
+                done.map(Ok)
+            }
+            Up::Missing(why) => Ok(Err(why)),
+        }
+    }
+
     /// Leaves it alone if it runs and answers; else starts it anew, with nothing in it.
     pub fn up(&self, root: &Path) -> Result<Up, Failure> {
         let place = self.place(root);

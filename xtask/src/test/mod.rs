@@ -68,20 +68,11 @@ pub fn run(root: &Path, options: &Options) -> Result<(), Failure> {
     for (service, suites, ignored) in RUNS.into_iter().filter(|(service, ..)| options.wants(service.name)) {
         let started = Instant::now();
         let commands = [commands(suites, options, "default"), commands(ignored, options, "only")].concat();
-        match service.up(root)? {
-            Up::Running(state) => run_on(root, service, &state, &commands)?,
-            Up::Started(state) => {
-                let outcome = run_on(root, service, &state, &commands);
-                service.down(root)?;
-                outcome?;
-            }
-            Up::Missing(why) if options.only.is_empty() => {
-                outcomes.push(format!("{} skipped ({why})", service.name));
-                continue;
-            }
-            Up::Missing(why) => return Err(Failure::new(format!("{}: {why}", service.name))),
-        }
-        outcomes.push(format!("{} passed in {:.0} s", service.name, started.elapsed().as_secs_f64()));
+        outcomes.push(match service.during(root, |state| run_on(root, service, state, &commands))? {
+            Ok(()) => format!("{} passed in {:.0} s", service.name, started.elapsed().as_secs_f64()),
+            Err(why) if options.only.is_empty() => format!("{} skipped ({why})", service.name),
+            Err(why) => return Err(Failure::new(format!("{}: {why}", service.name))),
+        });
     }
     if options.wants(TOGETHER.0) {
         outcomes.push(run_together(root, options)?);
