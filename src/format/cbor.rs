@@ -27,14 +27,23 @@ pub fn decode<T: Serialize + DeserializeOwned>(bytes: &[u8]) -> Result<T, Format
     }
     let mut decoder = serde_cbor::Deserializer::from_slice(bytes).disable_packed_format().disable_legacy_enums();
     let value = T::deserialize(&mut decoder).map_err(|error| FormatError::malformed(error.to_string()))?;
-    // What is decoded may be a key.
+    if means(&value, bytes) {
+        Ok(value)
+    } else {
+        Err(FormatError::malformed("CBOR items are not of the types that are asked for"))
+    }
+}
+
+/// Whether the bytes say what the value says, in whatever order and lengths another encoder chose. What is decoded may be a key: no copy of it stays in memory.
+fn means<T: Serialize>(value: &T, bytes: &[u8]) -> bool {
+    let again = Zeroizing::new(encode(value));
+    if *again == bytes {
+        return true;
+    }
     let (mut said, mut meant) = (Zeroizing::new(Vec::new()), Zeroizing::new(Vec::new()));
     normalise(bytes, &mut said);
-    normalise(&Zeroizing::new(encode(&value)), &mut meant);
-    if said != meant {
-        return Err(FormatError::malformed("CBOR items are not of the types that are asked for"));
-    }
-    Ok(value)
+    normalise(&again, &mut meant);
+    said == meant
 }
 
 /// Appends one data item that [`check_item`] has accepted, with heads of one length and sorted keys, and returns what follows it.
