@@ -1,5 +1,7 @@
 //! `simulate`: runs seeds, and says which fail.
 
+use std::fs::{self, File};
+use std::io::Write;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -113,22 +115,22 @@ fn simulate(options: &Options) -> Result<bool, String> {
     let narrow =
         Settings { folder: folder.path(), scope: Scope::Narrow, jobs: options.jobs, repeated: options.repeated };
     let wide = Settings { scope: Scope::Wide, ..narrow };
-    let known = options.regressions.as_deref().map(read_regressions).transpose()?.unwrap_or_default();
+    let mut regressions = options.regressions.clone().map(Regressions::read).transpose()?.unwrap_or_default();
     let mut is_well = true;
-    if !known.is_empty() {
-        let campaign = tell("seeds that once failed", || run_all(wide, &known));
-        is_well &= campaign.failures.is_empty();
-    }
-    let seeds: Vec<u64> = options.seeds.clone().collect();
-    let campaign = tell(&format!("seeds {:?}", options.seeds), || run_all(narrow, &seeds));
-    is_well &= campaign.failures.is_empty();
-    if !options.wide.is_empty() {
-        let seeds: Vec<u64> = options.wide.clone().collect();
-        let campaign = tell(&format!("in wide worlds: seeds {:?}", options.wide), || run_all(wide, &seeds));
-        if let Some(file) = options.regressions.as_deref() {
-            keep(file, &known, &campaign)?;
+    for settings in [narrow, wide] {
+        let known = regressions.of(settings.scope);
+        if !known.is_empty() {
+            let campaign = tell(settings, "seeds that once failed", || run_all(settings, &known));
+            is_well &= campaign.failures.is_empty();
         }
-        is_well &= campaign.failures.is_empty();
+    }
+    for (settings, seeds) in [(narrow, &options.seeds), (wide, &options.wide)] {
+        if !seeds.is_empty() {
+            let all: Vec<u64> = seeds.clone().collect();
+            let campaign = tell(settings, &format!("seeds {seeds:?}"), || run_all(settings, &all));
+            regressions.keep(settings.scope, &campaign)?;
+            is_well &= campaign.failures.is_empty();
+        }
     }
     if options.plants {
         is_well &= find_plants(narrow, wide);
@@ -142,13 +144,14 @@ fn state_folder() -> std::io::Result<tempfile::TempDir> {
     if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }
 }
 
-fn tell(what: &str, run: impl FnOnce() -> Campaign) -> Campaign {
+fn tell(settings: Settings<'_>, what: &str, run: impl FnOnce() -> Campaign) -> Campaign {
     let begun = Instant::now();
+    let place = if settings.scope == Scope::Wide { "in wide worlds: " } else { "" };
     let campaign = run();
     let seconds = begun.elapsed().as_secs_f64();
     let Campaign { runs, counts, failures } = &campaign;
     println!(
-        "{what}: {runs} run in {seconds:.1} s, {:.0} a minute; {} failed\n  {counts}",
+        "{place}{what}: {runs} run in {seconds:.1} s, {:.0} a minute; {} failed\n  {counts}",
         *runs as f64 / seconds * 60.0,
         failures.len()
     );
@@ -158,22 +161,55 @@ fn tell(what: &str, run: impl FnOnce() -> Campaign) -> Campaign {
     campaign
 }
 
-fn read_regressions(file: &Path) -> Result<Vec<u64>, String> {
-    let text = std::fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))?;
-    let lines = text.lines().map(|line| line.split('#').next().unwrap_or_default().trim());
-    lines.filter(|line| !line.is_empty()).map(parse_number).collect()
+/// Seeds that once failed.
+#[derive(Default)]
+struct Regressions {
+    file: Option<PathBuf>,
+    seeds: Vec<(Scope, u64)>,
 }
 
-fn keep(file: &Path, known: &[u64], campaign: &Campaign) -> Result<(), String> {
-    let new: Vec<_> = campaign.failures.iter().filter(|(seed, _)| !known.contains(seed)).collect();
-    if new.is_empty() {
-        return Ok(());
+impl Regressions {
+    /// Reads lines like `wide 4711 # why`.
+    fn read(file: PathBuf) -> Result<Self, String> {
+        let text = fs::read_to_string(&file).map_err(|error| format!("{}: {error}", file.display()))?;
+        let lines = text.lines().map(|line| line.split('#').next().unwrap_or_default().trim());
+        let seeds = lines.filter(|line| !line.is_empty()).map(parse_regression).collect::<Result<_, _>>()?;
+        Ok(Self { file: Some(file), seeds })
     }
-    let mut text = std::fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))?;
-    for (seed, what) in new {
-        text.push_str(&format!("{seed} # {}\n", what.lines().next().unwrap_or_default()));
+
+    fn of(&self, scope: Scope) -> Vec<u64> {
+        self.seeds.iter().filter(|(of, _)| *of == scope).map(|(_, seed)| *seed).collect()
     }
-    std::fs::write(file, text).map_err(|error| format!("{}: {error}", file.display()))
+
+    /// Adds those that have failed now.
+    fn keep(&mut self, scope: Scope, campaign: &Campaign) -> Result<(), String> {
+        let Some(file) = &self.file else { return Ok(()) };
+        let new = campaign.failures.iter().filter(|(seed, _)| !self.seeds.contains(&(scope, **seed)));
+        let line = |(seed, what): (&u64, &String)| {
+            format!("{} {seed} # {}\n", word_of(scope), what.lines().next().unwrap_or_default())
+        };
+        let lines: String = new.map(line).collect();
+        if lines.is_empty() {
+            return Ok(());
+        }
+        let append = || File::options().append(true).open(file)?.write_all(lines.as_bytes());
+        append().map_err(|error| format!("{}: {error}", file.display()))?;
+        self.seeds.extend(campaign.failures.keys().map(|&seed| (scope, seed)));
+        Ok(())
+    }
+}
+
+fn parse_regression(line: &str) -> Result<(Scope, u64), String> {
+    let (word, seed) = line.split_once(' ').ok_or_else(|| format!("`{line}` is not like wide 4711"))?;
+    let scope = [Scope::Narrow, Scope::Wide].into_iter().find(|&scope| word_of(scope) == word);
+    Ok((scope.ok_or_else(|| format!("`{word}` is neither narrow nor wide"))?, parse_number(seed.trim())?))
+}
+
+fn word_of(scope: Scope) -> &'static str {
+    match scope {
+        Scope::Narrow => "narrow",
+        Scope::Wide => "wide",
+    }
 }
 
 fn find_plants(narrow: Settings<'_>, wide: Settings<'_>) -> bool {

@@ -19,7 +19,7 @@ use crate::repo::{Repository, RepositoryError};
 use crate::store::StoreError;
 use crate::store::lane::concurrently;
 
-use super::look::{Look, look, require_on_all};
+use super::look::{self, Look, look_once, require_on_all};
 use super::{PruneError, PrunePlan, Tally, gone, segments};
 
 /// How often the end of a timeline is read anew because others append to it.
@@ -64,9 +64,13 @@ pub fn prune(
         summary.gone_count = fence(repository, plan.now, monitor)?;
         fenced = tombstones;
     }
-    let look = look(repository, None, monitor)?;
-    require_on_all(repository, look.needed())?;
-    summary.written = carry(repository, &look, monitor)?;
+    let (look, written) = look::persist(|| {
+        let look = look_once(repository, None, monitor)?;
+        require_on_all(repository, look.needed())?;
+        let written = carry(repository, &look, monitor)?;
+        Ok((look, written))
+    })?;
+    summary.written = written;
     let is_buried = |pack| fenced.surely_names(pack);
     summary.segment_count = segments::replace(repository, &is_buried)?;
     delete_packs(repository, &look, &is_buried, &mut summary, monitor)?;

@@ -16,8 +16,8 @@ use crate::repo::{Fault, Repository, verifications};
 
 use super::{PruneError, gone};
 
-/// What was put elsewhere by another collector while we looked is found by looking again.
-const MOST_LOOKS: usize = 3;
+/// How often something is tried that another collector may make fail.
+const MOST_ATTEMPTS: usize = 3;
 
 /// See the module documentation.
 pub struct Look {
@@ -31,19 +31,28 @@ pub struct Look {
     verifications: Vec<(ObjectName, Vec<ObjectHash>)>,
 }
 
-/// Looks. Snapshots that are due at that time are not needed. Fails if something is wrong that says what is needed, or if something that is needed is lost.
-pub fn look(repository: &Repository, due_at: Option<UnixMicros>, monitor: &dyn Monitor) -> Result<Look, PruneError> {
-    let mut looks = 0;
+/// Does something for which all that is needed has to be there. What another collector has put elsewhere meanwhile is found by trying again.
+pub fn persist<T>(mut attempt: impl FnMut() -> Result<T, PruneError>) -> Result<T, PruneError> {
+    let mut attempts = 1;
     loop {
-        looks += 1;
-        match look_once(repository, due_at, monitor) {
-            Err(PruneError::Damaged(_)) if looks < MOST_LOOKS => {}
-            looked => return looked,
+        match attempt() {
+            Err(PruneError::Damaged(_)) if attempts < MOST_ATTEMPTS => attempts += 1,
+            done => return done,
         }
     }
 }
 
-fn look_once(repository: &Repository, due_at: Option<UnixMicros>, monitor: &dyn Monitor) -> Result<Look, PruneError> {
+/// Looks. Snapshots that are due at that time are not needed. Fails if something is wrong that says what is needed, or if something that is needed is lost.
+pub fn look(repository: &Repository, due_at: Option<UnixMicros>, monitor: &dyn Monitor) -> Result<Look, PruneError> {
+    persist(|| look_once(repository, due_at, monitor))
+}
+
+/// Looks, and takes what another collector moves while we look for lost.
+pub fn look_once(
+    repository: &Repository,
+    due_at: Option<UnixMicros>,
+    monitor: &dyn Monitor,
+) -> Result<Look, PruneError> {
     // What is of snapshots comes before the snapshots: what is there now is of those that are found then.
     let verifications = verifications::objects(repository)?.into_iter().filter_map(|(name, read)| {
         let records = read.ok()?.records;
@@ -63,10 +72,7 @@ fn look_once(repository: &Repository, due_at: Option<UnixMicros>, monitor: &dyn 
             due_at.into_iter().flat_map(|now| gone::due(timeline, now)).map(|kept| kept.id).collect();
         for kept in timeline.kept().filter(|kept| !due.contains(&kept.id)) {
             monitor.check_cancelled()?;
-            reachable.add(&reader, kept.id, &kept.manifest.layers).map_err(|fault| match fault.is_damage() {
-                true => PruneError::Damaged(vec![fault]),
-                false => PruneError::Repository(fault.into()),
-            })?;
+            reachable.add(&reader, kept.id, &kept.manifest.layers)?;
         }
     }
     let look = Look { timelines, index, packs, reachable, journals, verifications };

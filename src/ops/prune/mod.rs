@@ -81,7 +81,22 @@ pub enum PruneError {
     },
     /// The repository.
     #[error(transparent)]
-    Repository(#[from] RepositoryError),
+    Repository(RepositoryError),
+}
+
+impl From<RepositoryError> for PruneError {
+    fn from(error: RepositoryError) -> Self {
+        match error {
+            RepositoryError::Fault(fault) => fault.into(),
+            error => Self::Repository(error),
+        }
+    }
+}
+
+impl From<Fault> for PruneError {
+    fn from(fault: Fault) -> Self {
+        if fault.is_damage() { Self::Damaged(vec![fault]) } else { Self::Repository(fault.into()) }
+    }
 }
 
 impl From<StoreError> for PruneError {
