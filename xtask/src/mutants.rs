@@ -1,6 +1,7 @@
 //! `cargo xtask mutants`: what the tests notice when the code is wrong, by cargo-mutants, where wrong code loses data.
 //!
-//! A mutant that no test catches fails the command, unless `xtask/mutants.txt` accepts it and says why.
+//! A mutant that no test catches fails the command, unless `xtask/mutants.txt` accepts it and says why. The project is mutated in a copy of it
+//! that stays, with a target directory of its own, in the target directory: what it depends on is built once, for all groups and runs.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -10,6 +11,7 @@ use std::process::{Command, Stdio};
 use crate::arguments::Arguments;
 use crate::cargo;
 use crate::failure::Failure;
+use crate::project;
 
 /// Accepted survivors: `file: mutant # reason`.
 const ACCEPTED: &str = "xtask/mutants.txt";
@@ -28,6 +30,7 @@ struct Group {
 const GROUPS: &[Group] = &[
     Group { name: "wal", files: &["src/sqlite/wal.rs"], tests: &["capture"] },
     Group { name: "crypto", files: &["src/crypto/*.rs"], tests: &["vectors"] },
+    Group { name: "forget", files: &["src/ops/forget.rs", "src/policy/*.rs"], tests: &["forget", "retention"] },
     Group { name: "standing", files: &["src/repo/standing.rs"], tests: &["vectors", "prune"] },
     Group {
         name: "prune",
@@ -71,19 +74,19 @@ pub fn run(root: &Path, options: &Options) -> Result<(), Failure> {
 
 /// The mutants of a group that no test catches, as cargo-mutants calls them.
 fn missed(root: &Path, group: &Group) -> Result<BTreeSet<String>, Failure> {
-    let target = cargo::target(root);
-    let output = target.join("mutants").join(group.name);
+    let place = cargo::target(root).join("mutants");
+    let (copy, output) = (place.join("project"), place.join(group.name));
     fs::create_dir_all(&output).map_err(Failure::io("make", &output))?;
+    make_equal(root, &copy)?;
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.args(["mutants", "--line-col=false", "--no-shuffle", "--profile=mutants", "--cargo-arg=--lib", "--output"]);
-    command.arg(&output).current_dir(root).stdin(Stdio::null());
+    command.args(["mutants", "--in-place", "--line-col=false", "--no-shuffle", "--profile=mutants"]);
+    command.args(["--cargo-arg=--lib", "--output"]).arg(&output).current_dir(&copy).stdin(Stdio::null());
     command.args(group.files.iter().map(|file| format!("--file={file}")));
     command.args(group.tests.iter().map(|test| format!("--cargo-arg=--test={test}")));
     if cargo::has_nextest() {
         command.arg("--test-tool=nextest");
     }
-    // cargo-mutants builds in a copy of the project, and one place for all would make each build anew.
-    command.env_remove("CARGO_TARGET_DIR");
+    command.env("CARGO_TARGET_DIR", place.join("target"));
     let status = command.status().map_err(Failure::io("run", Path::new("cargo mutants")))?;
     if !status.code().is_some_and(|code| WHOLE_RUNS.contains(&code)) {
         return Err(Failure::new(format!(
@@ -93,6 +96,26 @@ fn missed(root: &Path, group: &Group) -> Result<BTreeSet<String>, Failure> {
     let list = output.join("mutants.out/missed.txt");
     let text = fs::read_to_string(&list).map_err(Failure::io("read", &list))?;
     Ok(text.lines().map(str::to_owned).collect())
+}
+
+/// Gives `copy` the files of the project as they are now. Those that are the same stay as they are: cargo then builds only what has changed.
+fn make_equal(root: &Path, copy: &Path) -> Result<(), Failure> {
+    fs::create_dir_all(copy).map_err(Failure::io("make", copy))?;
+    let files: BTreeSet<String> = project::files(root)?.into_iter().collect();
+    for stale in project::files(copy)?.iter().filter(|path| !files.contains(*path)) {
+        let path = copy.join(stale);
+        fs::remove_file(&path).map_err(Failure::io("remove", &path))?;
+    }
+    for (path, copied) in files.iter().map(|file| (root.join(file), copy.join(file))) {
+        let content = fs::read(&path).map_err(Failure::io("read", &path))?;
+        if fs::read(&copied).is_ok_and(|there| there == content) {
+            continue;
+        }
+        let folder = copied.parent().unwrap_or(copy);
+        fs::create_dir_all(folder).map_err(Failure::io("make", folder))?;
+        fs::copy(&path, &copied).map_err(Failure::io("write", &copied))?;
+    }
+    Ok(())
 }
 
 fn accepted(root: &Path) -> Result<BTreeSet<String>, Failure> {
@@ -118,7 +141,30 @@ mod tests {
         let text = "# comment\n\nsrc/a.rs: replace f with () # f only speeds things up\n";
         assert_eq!(parse(text).expect("a list"), BTreeSet::from(["src/a.rs: replace f with ()".to_owned()]));
         assert!(parse("src/a.rs: replace f with ()").is_err());
-        assert!(accepted(&crate::project::root()).is_ok());
+        assert!(accepted(&project::root()).is_ok());
+    }
+
+    #[test]
+    fn a_copy_becomes_equal_and_keeps_what_is_equal() {
+        let place = std::env::temp_dir().join(format!("xtask-{}-mutants", std::process::id()));
+        let (root, copy) = (place.join("root"), place.join("copy"));
+        let write = |path: &Path, text: &str| {
+            fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+            fs::write(path, text).expect("a file");
+        };
+        for (name, text) in [("src/same.rs", "1"), ("src/changed.rs", "2"), ("new.rs", "3")] {
+            write(&root.join(name), text);
+        }
+        for (name, text) in [("src/same.rs", "1"), ("src/changed.rs", "mutated"), ("src/old.rs", "4")] {
+            write(&copy.join(name), text);
+        }
+        let age = |name: &str| fs::metadata(copy.join(name)).and_then(|file| file.modified()).expect("a time");
+        let before = age("src/same.rs");
+        make_equal(&root, &copy).expect("nothing is wrong");
+        assert_eq!(project::files(&copy).expect("files"), ["new.rs", "src/changed.rs", "src/same.rs"]);
+        assert_eq!(fs::read_to_string(copy.join("src/changed.rs")).expect("a file"), "2");
+        assert_eq!(age("src/same.rs"), before);
+        fs::remove_dir_all(&place).expect("it was made");
     }
 
     #[test]
