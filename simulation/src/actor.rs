@@ -242,7 +242,7 @@ fn prove(reader: &ChunkReader, state: &State) -> Result<(), Failure> {
         return Ok(());
     }
     let text = format!("snapshot {}, commit {}: the image that was read is another", state.snapshot, state.commit);
-    Err(Failure { text, is_expected: false })
+    Err(Failure::unexpected(text))
 }
 
 /// An operation has ended: one that fails must have a reason.

@@ -1,4 +1,4 @@
-//! Why an operation of an actor failed, and whether it may fail for that.
+//! What is wrong, and why an operation of an actor failed, and whether it may fail for that.
 
 use continuum::ops::forget::ForgetError;
 use continuum::ops::prune::PruneError;
@@ -7,13 +7,23 @@ use continuum::ops::snapshot::SnapshotError;
 use continuum::repo::{Fault, RepositoryError};
 use continuum::store::StoreError;
 
-/// See the module documentation.
+/// Something that must hold, or what is wrong with it, for people.
+pub type Verdict = Result<(), String>;
+
+/// Why an operation failed.
 #[derive(Debug)]
 pub struct Failure {
     /// For people.
     pub text: String,
     /// Whether it can happen in a world without faults: because of what others do.
     pub is_expected: bool,
+}
+
+impl Failure {
+    /// Nothing that others do makes this happen.
+    pub fn unexpected(text: String) -> Self {
+        Self { text, is_expected: false }
+    }
 }
 
 impl From<RepositoryError> for Failure {
@@ -33,7 +43,7 @@ impl From<SnapshotError> for Failure {
     fn from(error: SnapshotError) -> Self {
         match error {
             SnapshotError::Repository(error) => error.into(),
-            SnapshotError::Source(error) => Self { text: describe(&error), is_expected: false },
+            SnapshotError::Source(error) => Self::unexpected(describe(&error)),
         }
     }
 }
@@ -42,7 +52,7 @@ impl From<PruneError> for Failure {
     fn from(error: PruneError) -> Self {
         match error {
             PruneError::Repository(error) => error.into(),
-            error => Self { text: describe(&error), is_expected: false },
+            error => Self::unexpected(describe(&error)),
         }
     }
 }
@@ -61,7 +71,7 @@ impl From<RepairError> for Failure {
     fn from(error: RepairError) -> Self {
         match error {
             RepairError::Repository(error) => error.into(),
-            error => Self { text: describe(&error), is_expected: false },
+            error => Self::unexpected(describe(&error)),
         }
     }
 }

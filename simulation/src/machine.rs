@@ -7,18 +7,20 @@ use std::time::Duration;
 use continuum::base::clock::Timer;
 use continuum::base::entropy::{Entropy, SeededEntropy};
 use continuum::chunk::codec::Compression;
+use continuum::format::name::ObjectName;
+use continuum::format::object::MAX_PLAIN_BYTES;
 use continuum::monitor::{self, Monitor};
 use continuum::ops::snapshot::{Choice, SnapshotOptions};
 use continuum::repo::chunk_writer::EncodeOptions;
 use continuum::repo::{Environment, Repository};
 use continuum::source::CaptureOptions;
-use continuum::store::Store;
 use continuum::store::around::cache::Cache;
 use continuum::store::around::retry::Retry;
+use continuum::store::replicas::{Options, Replicas, Waits};
 use continuum::store::state::LocalState;
+use continuum::store::{Store, StoreError};
 
-use crate::mirroring::connect;
-use crate::plan::{Client, Role, SECOND};
+use crate::plan::{Client, Mirror, Role, SECOND};
 use crate::plant::Plant;
 use crate::store::{SimulatedClock, SimulatedStore, SimulatedTimer};
 use crate::world::World;
@@ -51,7 +53,7 @@ impl Machine {
         let number = if world.plan.plant == Some(Plant::NamesUsedAgain) && *role != Role::Watcher { 7 } else { number };
         let entropy: Arc<dyn Entropy> = Arc::new(SeededEntropy::new(number));
         let mut store: Arc<dyn Store> = match &world.plan.mirror {
-            Some(mirror) => connect(self, mirror),
+            Some(mirror) => self.replicas(mirror),
             None => Arc::new(SimulatedStore::new(world, *actor, *role, 0)),
         };
         if client.retries {
@@ -72,6 +74,32 @@ impl Machine {
             fetch_threads: 0,
         };
         world.repository.through(store, environment)
+    }
+
+    /// Several destinations as one store, as a new process uses them.
+    pub fn replicas(&self, mirror: &Mirror) -> Arc<Replicas> {
+        let Self { world, actor, role, client, folder } = self;
+        let destination = |place: usize| -> (String, Arc<dyn Store>) {
+            (place.to_string(), Arc::new(SimulatedStore::new(world, *actor, *role, place)))
+        };
+        let options = Options {
+            tolerate: mirror.tolerate,
+            state: client.remembers.then(|| folder.join("destinations")),
+            waits: Waits::default(),
+            is_inline: true,
+            timer: Arc::new(SimulatedTimer { world: Arc::clone(world), actor: *actor }),
+            monitor: Arc::new(self.monitor()),
+        };
+        let replicas = Arc::new(Replicas::new((0..mirror.destinations).map(destination).collect(), options));
+        for copy in replicas.copies() {
+            // Whoever opens a repository looks for it everywhere. One that is away tells nothing.
+            let _: Result<_, StoreError> = copy.read(&ObjectName::config(), MAX_PLAIN_BYTES as u64);
+        }
+        if world.number().is_multiple_of(2) {
+            // What a process does beside its work.
+            replicas.catch_up();
+        }
+        replicas
     }
 
     /// The same machine, for another task.

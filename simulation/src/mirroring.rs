@@ -14,13 +14,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use continuum::base::id::ObjectHash;
 use continuum::format::name::ObjectName;
-use continuum::format::object::MAX_PLAIN_BYTES;
 use continuum::ops::check::{CheckOptions, check};
 use continuum::ops::sync::{Plan, SyncOptions, compare, execute};
 use continuum::repo::timeline::forget_head;
 use continuum::repo::{Repository, RepositoryError};
-use continuum::store::replicas::{Options, Replicas, Waits};
-use continuum::store::{Store, StoreError};
+use continuum::store::Store;
 
 use crate::failure::Failure;
 use crate::machine::Machine;
@@ -30,35 +28,9 @@ use crate::store::{SimulatedStore, SimulatedTimer};
 /// So often destinations are compared until they are equal: what a sync mends may show what else differs.
 const MOST_SYNCS: usize = 4;
 
-/// The destinations as one store, as a new process uses them.
-pub fn connect(machine: &Machine, mirror: &Mirror) -> Arc<Replicas> {
-    let Machine { world, actor, role, client, folder } = machine;
-    let destination = |place: usize| -> (String, Arc<dyn Store>) {
-        (place.to_string(), Arc::new(SimulatedStore::new(world, *actor, *role, place)))
-    };
-    let options = Options {
-        tolerate: mirror.tolerate,
-        state: client.remembers.then(|| folder.join("destinations")),
-        waits: Waits::default(),
-        is_inline: true,
-        timer: Arc::new(SimulatedTimer { world: Arc::clone(world), actor: *actor }),
-        monitor: Arc::new(machine.monitor()),
-    };
-    let replicas = Arc::new(Replicas::new((0..mirror.destinations).map(destination).collect(), options));
-    for copy in replicas.copies() {
-        // Whoever opens a repository looks for it everywhere. One that is away tells nothing.
-        let _: Result<_, StoreError> = copy.read(&ObjectName::config(), MAX_PLAIN_BYTES as u64);
-    }
-    if world.number().is_multiple_of(2) {
-        // What a process does beside its work.
-        replicas.catch_up();
-    }
-    replicas
-}
-
 /// Makes destinations whole once, as far as that can be done without asking anybody.
 pub fn sync(machine: &Machine, mirror: &Mirror, options: SyncOptions) -> Result<Plan, Failure> {
-    let replicas = connect(machine, mirror);
+    let replicas = machine.replicas(mirror);
     replicas.catch_up();
     let (stores, monitor) = (replicas.copies(), machine.monitor());
     let plan = compare(&stores, options, &monitor).map_err(RepositoryError::from)?;
@@ -77,7 +49,7 @@ pub fn sync(machine: &Machine, mirror: &Mirror, options: SyncOptions) -> Result<
     }
     replicas.catch_up();
     match done.errors.into_iter().next() {
-        Some(text) => Err(Failure { text, is_expected: false }),
+        Some(text) => Err(Failure::unexpected(text)),
         None => Ok(plan),
     }
 }
@@ -89,12 +61,12 @@ pub fn converge(machine: &Machine, mirror: &Mirror) -> Result<(), Failure> {
     for _ in 0..MOST_SYNCS {
         let plan = sync(machine, mirror, SyncOptions { read_data: true, prefer, is_inline: true })?;
         if plan.is_whole() {
-            return machine.world.require_same().map_err(|text| Failure { text, is_expected: false });
+            return machine.world.require_same().map_err(Failure::unexpected);
         }
         // Both sides of a fork were never acknowledged: either may be chosen.
         prefer = if plan.conflicts.is_empty() { None } else { Some(0) };
     }
-    Err(Failure { text: format!("{MOST_SYNCS} syncs do not make the destinations equal"), is_expected: false })
+    Err(Failure::unexpected(format!("{MOST_SYNCS} syncs do not make the destinations equal")))
 }
 
 /// Each destination alone is a repository in which nothing is wrong.
@@ -107,7 +79,7 @@ pub fn check_each(machine: &Machine, mirror: &Mirror) -> Result<(), Failure> {
         let report = check(&repository, &CheckOptions::all_data(), &timer, &machine.monitor())?;
         if let Some(fault) = report.faults.into_iter().next() {
             let text = format!("in the end, check finds at destination {place}: {}", fault.describe());
-            return Err(Failure { text, is_expected: false });
+            return Err(Failure::unexpected(text));
         }
     }
     Ok(())

@@ -19,11 +19,11 @@ use continuum::source::Pinned;
 
 use crate::actor::{collect, restore, take_snapshot};
 use crate::database::PinnedDatabase;
-use crate::ending::{check_all, check_as, restore_all};
 use crate::failure::Failure;
 use crate::machine::Machine;
 use crate::mirroring::check_each;
 use crate::plan::{Mirror, Repair, Role};
+use crate::proof::{check_all, check_as, restore_all};
 
 /// Repairs the repository after `name`, whose bytes were `was`, was damaged, and `is` now what is left of it.
 pub fn mend(machine: &Machine, how: Repair, name: &ObjectName, was: &[u8], is: Option<&[u8]>) -> Result<(), Failure> {
@@ -45,7 +45,7 @@ pub fn mend(machine: &Machine, how: Repair, name: &ObjectName, was: &[u8], is: O
     let is_clean = check_as(machine, &CheckOptions::all_data())?.faults.is_empty();
     if is_clean != plan.mends_all() {
         let (is_well, remains) = (plan.mends_all(), &plan.remains);
-        return Err(unexpected(format!(
+        return Err(Failure::unexpected(format!(
             "repair says of all being well: {is_well}, {remains:?}; check says: {is_clean}"
         )));
     }
@@ -82,9 +82,9 @@ pub fn mend(machine: &Machine, how: Repair, name: &ObjectName, was: &[u8], is: O
 pub fn mend_copy(machine: &Machine, how: Repair, mirror: &Mirror) -> Result<(), Failure> {
     let plan = mend_once(machine, how)?;
     if !(plan.affected.is_empty() && plan.given_up.is_empty() && plan.log.is_empty() && plan.mends_all()) {
-        return Err(unexpected(format!("a copy was damaged, and repair plans {plan:?}")));
+        return Err(Failure::unexpected(format!("a copy was damaged, and repair plans {plan:?}")));
     }
-    machine.world.require_same().map_err(unexpected)?;
+    machine.world.require_same().map_err(Failure::unexpected)?;
     check_each(machine, mirror)?;
     restore_all(machine)
 }
@@ -116,11 +116,11 @@ fn mend_once(machine: &Machine, how: Repair) -> Result<RepairPlan, Failure> {
     let summary = repair(&repository, &plan, &sources, &|_, _, _| Ok(()), &monitor)?;
     machine.world.note(|| format!("  repaired {summary:?}"));
     if let Some(error) = summary.errors.first() {
-        return Err(unexpected(format!("repair fails: {error}")));
+        return Err(Failure::unexpected(format!("repair fails: {error}")));
     }
     let again = plan_repair(&machine.repository(), options, &sources, &monitor)?;
     if !again.is_empty() {
-        return Err(unexpected(format!("a second repair has something to do: {again:?}")));
+        return Err(Failure::unexpected(format!("a second repair has something to do: {again:?}")));
     }
     Ok(plan)
 }
@@ -133,7 +133,7 @@ fn require_restorable_but(machine: &Machine, affected: &BTreeSet<ObjectHash>) ->
         let restored = restore(&repository, &[State::of_snapshot(kept.id, kept.manifest)]);
         match restored {
             Ok(()) if affected.contains(&kept.id) => {
-                return Err(unexpected(format!(
+                return Err(Failure::unexpected(format!(
                     "snapshot {} is restored, and repair says that it is affected",
                     kept.id
                 )));
@@ -143,8 +143,4 @@ fn require_restorable_but(machine: &Machine, affected: &BTreeSet<ObjectHash>) ->
         }
     }
     Ok(())
-}
-
-fn unexpected(text: String) -> Failure {
-    Failure { text, is_expected: false }
 }

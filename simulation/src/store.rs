@@ -10,7 +10,7 @@ use continuum::format::name::{Folder, ObjectName};
 use continuum::store::{Creation, Listed, Store, StoreError};
 
 use crate::plan::Role;
-use crate::plant::{Spoiled, Spoiler};
+use crate::spoiler::{Spoiled, Spoiler};
 use crate::world::{Fate, World};
 
 /// See the module documentation.

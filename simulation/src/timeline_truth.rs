@@ -7,7 +7,7 @@ use continuum::base::page::PageSize;
 use continuum::format::manifest::Manifest;
 use continuum::format::timeline::{Event, Run, SnapshotRef, TimelineEntry};
 
-use crate::truth::Verdict;
+use crate::failure::Verdict;
 
 /// See the module documentation.
 #[derive(Default)]

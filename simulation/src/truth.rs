@@ -22,10 +22,8 @@ use continuum::format::tombstone::Tombstone;
 use continuum::repo::Repository;
 
 use crate::database::root_of;
+use crate::failure::Verdict;
 use crate::timeline_truth::{Line, Standing};
-
-/// What is wrong, for people.
-pub type Verdict = Result<(), String>;
 
 /// A chunk, the packs that hold it, and the segments that list it there.
 pub type Homes = (ChunkId, BTreeMap<ObjectName, Vec<ObjectName>>);

@@ -15,12 +15,13 @@ use continuum::repo::Repository;
 use continuum::store::{Creation, Listed};
 
 use crate::database::Database;
+use crate::failure::Verdict;
 use crate::place::{Ghost, Object, Place};
 use crate::plan::{Plan, SECOND};
 use crate::plant::Plant;
 use crate::random::Random;
 use crate::record::{Counts, Trace, Tracing};
-use crate::truth::{Truth, Verdict};
+use crate::truth::Truth;
 use crate::turns::Turns;
 
 /// By how much a clock may be wrong that does not jump.
