@@ -17,8 +17,8 @@ use crate::sqlite::uri::uri_of;
 
 use super::carry::{carry_rows, make, with_foreign_keys};
 use super::connection::{NEW, Past, Work};
-use super::error::TablesError;
-use super::orphans::{Orphanage, Orphans};
+use super::error::{Orphans, TablesError};
+use super::orphans::Orphanage;
 use super::plan::{Choice, Missing, Plan, plan};
 
 /// How to restore to a new database.

@@ -9,7 +9,23 @@ use crate::monitor::Cancelled;
 use crate::ops::restore::RestoreError;
 use crate::repo::RepositoryError;
 
-use super::orphans::Orphans;
+/// Rows of one table that refer to missing rows of another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Orphans {
+    /// Whose rows.
+    pub table: String,
+    /// Where they refer to.
+    pub parent: String,
+    /// How many.
+    pub rows: u64,
+}
+
+impl fmt::Display for Orphans {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (rows, refer) = if self.rows == 1 { ("row", "refers") } else { ("rows", "refer") };
+        write!(f, "{} {rows} of {} {refer} to rows of {} that are not there", self.rows, self.table, self.parent)
+    }
+}
 
 /// Why nothing was restored, or nothing was changed.
 #[derive(Debug, thiserror::Error)]

@@ -34,8 +34,7 @@ mod sql;
 
 pub use connection::Past;
 pub use create::{CreateOptions, Created, CreatedTable, restore_to};
-pub use error::TablesError;
+pub use error::{Orphans, TablesError};
 pub use merge::{MergeOptions, Merged, MergedTable, merge_into};
-pub use orphans::Orphans;
 pub use plan::{Choice, Missing};
 pub use rows::{OnConflict, Tally};

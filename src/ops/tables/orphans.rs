@@ -3,30 +3,11 @@
 //! [`Orphanage`] is what SQLite's `foreign_key_check` finds in a database: which rows, so that two of them can be compared. How many it holds is bounded.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fmt;
 
 use crate::sqlite::identifier::quoted;
 
 use super::connection::{NEW, Work};
-use super::error::TablesError;
-
-/// Rows of one table that refer to missing rows of another.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Orphans {
-    /// Whose rows.
-    pub table: String,
-    /// Where they refer to.
-    pub parent: String,
-    /// How many.
-    pub rows: u64,
-}
-
-impl fmt::Display for Orphans {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (rows, refer) = if self.rows == 1 { ("row", "refers") } else { ("rows", "refer") };
-        write!(f, "{} {rows} of {} {refer} to rows of {} that are not there", self.rows, self.table, self.parent)
-    }
-}
+use super::error::{Orphans, TablesError, message};
 
 /// Beyond so many, they are not compared row by row.
 const LIMIT: usize = 1_000_000;
@@ -63,8 +44,8 @@ impl Orphanage {
                 Ok(Some(row)) => row,
                 Ok(None) => return Ok(()),
                 // The parent has no key to refer to: SQLite's word for it is "mismatch".
-                Err(error) if super::error::message(&error).contains("mismatch") => {
-                    self.unchecked.insert(table.to_owned(), super::error::message(&error));
+                Err(error) if message(&error).contains("mismatch") => {
+                    self.unchecked.insert(table.to_owned(), message(&error));
                     return Ok(());
                 }
                 Err(error) => return Err(explain(error)),

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use super::repository::Files;
+use super::files::Files;
 use super::{database, json};
 use crate::failure::Failure;
 use crate::services::State;

@@ -18,6 +18,7 @@
 mod application;
 mod bucket;
 mod database;
+mod files;
 mod idle;
 mod incremental;
 mod json;

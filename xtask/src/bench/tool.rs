@@ -14,8 +14,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
+use super::bucket::{Prefix, Server};
+use super::files::Files;
 use super::measured::{self, Cost};
-use super::repository::{Files, Repository};
+use super::repository::Repository;
 use super::running::Running;
 use crate::cargo;
 use crate::failure::Failure;
@@ -64,6 +66,38 @@ impl Tool {
         !matches!(self, Self::Zstd | Self::Copy)
     }
 
+    /// Adds to a command where the repository is, and that it needs no cache if that is here. A tool that takes
+    /// the place with each of its commands is told nothing.
+    fn point_at(self, repository: &Repository, command: &mut Command) -> Result<(), Failure> {
+        match (self, repository) {
+            (Self::Ours, Repository::Folder(path)) => command.arg("-r").arg(path),
+            // So it says at its end what it asked of the server.
+            (Self::Ours, Repository::Bucket(prefix)) => {
+                credentials(prefix, command).args(["--verbose", "-r"]).arg(prefix.url())
+            }
+            (Self::Restic, Repository::Folder(path)) => command.args(["--no-cache", "-r"]).arg(path),
+            (Self::Restic, Repository::Bucket(prefix)) => {
+                let Server { endpoint, region, .. } = &prefix.bucket.server;
+                let place = format!("s3:{endpoint}/{}/{}", prefix.bucket.name, prefix.name);
+                credentials(prefix, command).env("AWS_DEFAULT_REGION", region).args(["-r", &place])
+            }
+            // Where global options may stand differs between versions; the environment always works.
+            (Self::Rustic, Repository::Folder(path)) => {
+                command.env("RUSTIC_REPOSITORY", path).env("RUSTIC_NO_CACHE", "true")
+            }
+            // It hands these variables to OpenDAL, which knows the credentials by the names that all clients use.
+            (Self::Rustic, Repository::Bucket(prefix)) => credentials(prefix, command)
+                .env("RUSTIC_REPOSITORY", "opendal:s3")
+                .env("OPENDAL_BUCKET", &prefix.bucket.name)
+                .env("OPENDAL_ROOT", format!("/{}", prefix.name))
+                .env("OPENDAL_ENDPOINT", &prefix.bucket.server.endpoint)
+                .env("OPENDAL_REGION", &prefix.bucket.server.region),
+            (Self::Borg, _) => command.env("BORG_REPO", repository.folder()?),
+            (Self::Litestream | Self::Zstd | Self::Copy, _) => repository.folder().map(|_| command)?,
+        };
+        Ok(())
+    }
+
     fn program(self) -> &'static str {
         match self {
             Self::Ours => "continuum",
@@ -75,6 +109,10 @@ impl Tool {
             Self::Copy => "sh",
         }
     }
+}
+
+fn credentials<'c>(prefix: &Prefix, command: &'c mut Command) -> &'c mut Command {
+    command.envs(prefix.bucket.server.credentials.iter().cloned())
 }
 
 /// A tool that is there to be run.
@@ -384,7 +422,7 @@ impl<'a> Site<'a> {
             Tool::Borg => command.env("BORG_PASSPHRASE", PASSWORD).env("BORG_BASE_DIR", home),
             Tool::Litestream | Tool::Zstd | Tool::Copy => &mut command,
         };
-        self.repository.point(self.tool(), &mut command)?;
+        self.tool().point_at(&self.repository, &mut command)?;
         Ok(command)
     }
 }

@@ -15,10 +15,10 @@ use std::thread;
 use std::time::Duration;
 
 use super::application::{self, Latencies};
+use super::files::Files;
 use super::json;
 use super::measured;
 use super::report::number_of_files;
-use super::repository::Files;
 use super::rounds::{self, Workload};
 use super::statistics::{largest, median, paired_ratio};
 use super::table::{self, Bar, number};
