@@ -168,6 +168,17 @@ fn exactly_what_is_named_is_forgotten() {
 }
 
 #[test]
+fn a_policy_that_keeps_nothing_is_refused() {
+    let history = History::new();
+    let ids = history.add("notes", Full, &[3 * DAY, 2 * DAY, DAY, 1]);
+    for line in ["--keep-last 0", "--keep-daily 0 --keep-within 0s --min-count 1"] {
+        let refused = history.refused(&[&["forget", "--yes"], &line.split(' ').collect::<Vec<_>>()[..]].concat());
+        assert!(refused.code == 2 && refused.text.contains("would keep nothing"), "{refused:?}");
+    }
+    assert_eq!(listed(&history, &[]), ids);
+}
+
+#[test]
 fn nothing_is_forgotten_before_a_newer_one_is_verified() {
     let history = History::new();
     let ids = history.add("notes", Full, &[4 * DAY, 3 * DAY, 2 * DAY, DAY, 1]);

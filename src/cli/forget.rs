@@ -144,6 +144,10 @@ fn micros(Span(span): Span) -> i64 {
 
 /// Shows what is to be forgotten, asks, and forgets it.
 pub fn run(session: &Session, arguments: &ForgetArguments) -> Result<u8, CliError> {
+    if arguments.snapshots.is_empty() && arguments.policy().keeps_nothing() {
+        return Err(CliError::usage("every --keep option is 0: that would keep nothing")
+            .with_hint("name what is to be kept; without any --keep option the default policy is taken"));
+    }
     let repository = session.open()?;
     let monitor = session.monitor();
     let plan = plan_forget(&repository, &arguments.options(), &monitor)?;

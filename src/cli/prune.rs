@@ -82,6 +82,9 @@ fn describe(plan: &PrunePlan) -> String {
     for (database, count) in &plan.due {
         text += &format!("{database}: {} forgotten long enough\n", output::plural(*count as u64, "snapshot"));
     }
+    if plan.young.count > 0 {
+        text += "what is young may be of a backup that is at work; --min-age 0 gives it up, too\n";
+    }
     if plan.unused_bytes > 0 {
         text += &format!(
             "{} stay that nothing needs, in packs of which most is needed\n",

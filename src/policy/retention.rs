@@ -140,6 +140,11 @@ impl Policy {
     pub fn empty() -> Self {
         Self { rules: Vec::new(), tags: Vec::new(), min_count: MIN_COUNT, only_verified: false }
     }
+
+    /// Whether it keeps nothing but what every policy keeps.
+    pub fn keeps_nothing(&self) -> bool {
+        self.tags.is_empty() && self.rules.iter().all(|rule| matches!(rule.reach, Reach::Count(0) | Reach::Age(0)))
+    }
 }
 
 /// Why a snapshot is kept.
