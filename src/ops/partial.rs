@@ -188,9 +188,26 @@ fn is_own(file: &File) -> bool {
 }
 
 fn stands_at(file: &File, path: &Path) -> bool {
-    let identity = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
-    let (opened, standing) = (file.metadata().map(identity), path.symlink_metadata().map(identity));
-    matches!((opened, standing), (Ok(opened), Ok(standing)) if opened == standing)
+    is_same(file.metadata(), path.symlink_metadata())
+}
+
+/// Whether both are names of one file.
+pub fn are_same(one: &Path, other: &Path) -> bool {
+    is_same(one.symlink_metadata(), other.symlink_metadata())
+}
+
+fn is_same(one: io::Result<fs::Metadata>, other: io::Result<fs::Metadata>) -> bool {
+    matches!((one, other), (Ok(one), Ok(other)) if (one.dev(), one.ino()) == (other.dev(), other.ino()))
+}
+
+/// Removes partials that are the target by another name: a crash of the machine may undo one half of the rename that published it. Best effort.
+pub fn remove_twins(target: &Path) {
+    let prefix = prefix_of(target);
+    for entry in fs::read_dir(folder_of(target)).into_iter().flatten().flatten() {
+        if is_partial(&entry.file_name(), &prefix) && are_same(&entry.path(), target) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
 }
 
 /// Removes partials of other states of the same target that nobody has gone on with for a day. Best effort.
@@ -361,6 +378,20 @@ mod tests {
         fs::remove_file(&path).expect("BUG: it is there");
         fs::create_dir(&path).expect("BUG: a folder");
         check("a folder");
+    }
+
+    #[test]
+    fn the_second_name_of_a_restored_file_goes() {
+        let folder = tempfile::tempdir().expect("BUG: a temporary folder");
+        let target = folder.path().join("a.db");
+        let other = Partial::claim(&target, ImageRoot([1; 32])).expect("BUG: it is free");
+        let twin = folder.path().join(name_of(&target, ROOT));
+        remove_twins(&target);
+        fs::write(&target, "restored").expect("BUG: it can be written");
+        fs::hard_link(&target, &twin).expect("BUG: a link");
+        remove_twins(&target);
+        assert_eq!(fs::read(&target).expect("BUG: it is there"), b"restored");
+        assert!(!twin.exists() && other.path().exists());
     }
 
     #[test]

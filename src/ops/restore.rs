@@ -77,6 +77,7 @@ pub fn restore(
     options: &RestoreOptions,
     monitor: &dyn Monitor,
 ) -> Result<RestoreSummary, RestoreError> {
+    partial::remove_twins(target);
     let standing = standing_files(target)?;
     if !options.force
         && let Some(path) = standing.first()
@@ -361,20 +362,41 @@ pub(super) fn publish(
     let file = partial.file();
     make_readable_like_new(file).map_err(io_error(target, "set the permissions of"))?;
     file.sync_all().map_err(io_error(target, "sync"))?;
-    let folder = folder_of(target);
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(io_error(folder, "sync"))?;
+    sync_folder_of(target)?;
     Ok(moved)
 }
 
-/// Renames what stands at the target and beside it; returns the old and the new names.
+/// Gives other names to what stands at the target and beside it; returns the old and the new ones. The new names last before the old ones go: a rename is not one change
+/// on every file system (Pillai et al., OSDI 2014).
 fn set_aside(target: &Path, standing: &[PathBuf], suffix: &str) -> Result<Vec<(PathBuf, PathBuf)>, RestoreError> {
     let suffix = free_suffix(target, standing, suffix);
-    let aside = |path: &PathBuf| {
-        let aside = aside_name(target, path, &suffix);
-        rename_exclusively(path, &aside)?;
-        Ok((path.clone(), aside))
-    };
-    standing.iter().map(aside).collect()
+    let moves: Vec<(PathBuf, PathBuf)> =
+        standing.iter().map(|path| (path.clone(), aside_name(target, path, &suffix))).collect();
+    let mut linked = moves.iter().map(|(path, aside)| fs::hard_link(path, aside).map_err(|error| (aside, error)));
+    if let Some(Err((path, error))) = linked.find(Result::is_err) {
+        moves.iter().filter(|(path, aside)| partial::are_same(path, aside)).for_each(|(_, aside)| {
+            let _ = fs::remove_file(aside);
+        });
+        if !matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::Unsupported) {
+            return Err(io_error(path, "link to")(error));
+        }
+        // A file system without second names.
+        moves.iter().try_for_each(|(path, aside)| rename_exclusively(path, aside))?;
+        return Ok(moves);
+    }
+    sync_folder_of(target)?;
+    for (path, aside) in &moves {
+        if !partial::are_same(path, aside) {
+            return Err(io_error(path, "set aside")(io::Error::other("another process has replaced it")));
+        }
+        fs::remove_file(path).map_err(io_error(path, "remove"))?;
+    }
+    Ok(moves)
+}
+
+fn sync_folder_of(target: &Path) -> Result<(), RestoreError> {
+    let folder = folder_of(target);
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(io_error(folder, "sync"))
 }
 
 /// The suffix, with a number if a run within the same second has used it.

@@ -121,7 +121,7 @@ impl Place {
     /// Checks a repository with all its data, and restores each of these states that is in it, and compares its hash.
     pub fn holds(&self, repository: &str, states: &BTreeSet<State>) -> Result<(), String> {
         self.run_on(repository, &["check", "--read-data"])?;
-        let folder = tempfile::tempdir().unwrap();
+        let folder = tempfile::tempdir_in(self.root.parent().unwrap()).unwrap();
         for State { database, commit, root, .. } in states.iter().filter(|state| state.repository == repository) {
             let target = folder.path().join(format!("{database}-{commit}"));
             let (commit, to) = (commit.to_string(), target.to_str().unwrap());

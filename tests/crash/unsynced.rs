@@ -9,11 +9,11 @@
 //! The changes are those of a run that nobody disturbed ([`crate::tracer`]). All that can be left by a crash at any moment of it would be too much: from each moment come the states in which all that
 //! may be lost is lost, in which one change alone is, or alone is not, or is torn; and some at random.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::tracer::Call;
 
@@ -260,7 +260,7 @@ fn fates(pending: &[&Timed], random: &mut u64) -> Vec<(String, Vec<Fate>)> {
 impl Left {
     /// Makes the state a folder's content.
     pub fn write(&self, folder: &Path) {
-        self.disk.write(ROOT, folder);
+        self.disk.write(ROOT, folder, &mut HashMap::new());
     }
 }
 
@@ -282,16 +282,19 @@ impl Disk {
         }
     }
 
-    fn write(&self, node: Node, path: &Path) {
+    /// A file that has several names is written once; `written` says where.
+    fn write(&self, node: Node, path: &Path, written: &mut HashMap<Node, PathBuf>) {
         match &self.nodes[node] {
+            Some(_) if written.contains_key(&node) => fs::hard_link(&written[&node], path).unwrap(),
             Some(content) => {
+                written.insert(node, path.to_owned());
                 fs::write(path, content).unwrap();
                 // What was left by a restore is private; no other file cares.
                 fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
             }
             None => {
                 fs::create_dir_all(path).unwrap();
-                self.children(node).for_each(|(name, child)| self.write(child, &path.join(name)));
+                self.children(node).for_each(|(name, child)| self.write(child, &path.join(name), written));
             }
         }
     }
