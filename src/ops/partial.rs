@@ -202,22 +202,23 @@ fn is_same(one: io::Result<fs::Metadata>, other: io::Result<fs::Metadata>) -> bo
 
 /// Removes partials that are the target by another name: a crash of the machine may undo one half of the rename that published it. Best effort.
 pub fn remove_twins(target: &Path) {
-    let prefix = prefix_of(target);
-    for entry in fs::read_dir(folder_of(target)).into_iter().flatten().flatten() {
-        if is_partial(&entry.file_name(), &prefix) && are_same(&entry.path(), target) {
-            let _ = fs::remove_file(entry.path());
-        }
+    for path in partials_of(target).filter(|path| are_same(path, target)) {
+        let _ = fs::remove_file(path);
     }
 }
 
 /// Removes partials of other states of the same target that nobody has gone on with for a day. Best effort.
 pub fn remove_stale(target: &Path, own: &Partial, now: UnixMicros) {
-    let prefix = prefix_of(target);
-    for entry in fs::read_dir(folder_of(target)).into_iter().flatten().flatten() {
-        if is_partial(&entry.file_name(), &prefix) && Some(&*entry.file_name()) != own.path.file_name() {
-            remove_if_stale(&entry.path(), now);
-        }
+    for path in partials_of(target).filter(|path| path.file_name() != own.path.file_name()) {
+        remove_if_stale(&path, now);
     }
+}
+
+/// What stands beside the target and is called like a partial of it.
+fn partials_of(target: &Path) -> impl Iterator<Item = PathBuf> {
+    let prefix = prefix_of(target);
+    let entries = fs::read_dir(folder_of(target)).into_iter().flatten().flatten();
+    entries.filter(move |entry| is_partial(&entry.file_name(), &prefix)).map(|entry| entry.path())
 }
 
 fn remove_if_stale(path: &Path, now: UnixMicros) {
