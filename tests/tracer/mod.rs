@@ -1,13 +1,13 @@
 //! Runs a program and counts, records and disturbs its system calls that change files.
 //!
-//! Calls are numbered over all threads in the order in which they come, so that every point of a run can be named; strace, which counts the calls of each thread by
-//! itself, cannot do that. Only calls on files below one folder count.
+//! Calls are numbered over all threads in the order in which they are made, so that every point of a run can be named; strace, which counts the calls of each thread by
+//! itself, cannot do that. Only calls on files below one folder count. Of these one is made at a time: were two under way at once, nobody could say whose effect came first.
 
 #![allow(dead_code, reason = "each test binary uses its part of this")]
 
 mod ptrace;
 
-use std::collections::HashMap;
+use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::ffi::OsStringExt;
@@ -162,7 +162,8 @@ pub fn run(command: &mut Command, below: &Path, fault: Option<(usize, Fault)>) -
             kill(process);
         }
     });
-    let mut tracing = Tracing { process, below, fault, calls: Vec::new(), entered: HashMap::new(), disturbed: false };
+    let (calls, waiting) = (Vec::new(), VecDeque::new());
+    let mut tracing = Tracing { process, below, fault, calls, under_way: None, waiting, disturbed: false };
     let status = tracing.follow();
     drop(ended);
     watchdog.join().expect("the watchdog does not panic");
@@ -188,8 +189,10 @@ struct Tracing<'a> {
     below: &'a Path,
     fault: Option<(usize, Fault)>,
     calls: Vec<Call>,
-    /// The calls that threads are carrying out: their places in `calls`.
-    entered: HashMap<Thread, usize>,
+    /// The thread that carries out the last of `calls`.
+    under_way: Option<Thread>,
+    /// Threads stopped at a call that counts, until that one is done.
+    waiting: VecDeque<Thread>,
     disturbed: bool,
 }
 
@@ -223,6 +226,10 @@ impl Tracing<'_> {
         let Some(call) = read_call(thread, ptrace::asked(thread)?).filter(|call| self.counts(call)) else {
             return ptrace::resume(thread, 0);
         };
+        if self.under_way.is_some() {
+            self.waiting.push_back(thread);
+            return Ok(());
+        }
         self.calls.push(call);
         let number = self.calls.len();
         match self.fault {
@@ -240,22 +247,28 @@ impl Tracing<'_> {
                 ptrace::resume(thread, 0)
             }
             _ => {
-                self.entered.insert(thread, number - 1);
+                self.under_way = Some(thread);
                 ptrace::resume_until_done(thread)
             }
         }
     }
 
     fn done(&mut self, thread: Thread) -> io::Result<()> {
-        if let Some(at) = self.entered.remove(&thread) {
-            self.calls[at].result = ptrace::returned(thread)?;
-            if self.fault == Some((at + 1, Fault::KillAfter)) {
-                self.disturbed = true;
-                kill(self.process);
-                return Ok(());
-            }
+        let number = self.calls.len();
+        self.calls[number - 1].result = ptrace::returned(thread)?;
+        if self.fault == Some((number, Fault::KillAfter)) {
+            self.disturbed = true;
+            kill(self.process);
+            return Ok(());
         }
-        ptrace::resume(thread, 0)
+        self.under_way = None;
+        ptrace::resume(thread, 0)?;
+        while self.under_way.is_none()
+            && let Some(next) = self.waiting.pop_front()
+        {
+            self.entering(next)?;
+        }
+        Ok(())
     }
 
     fn counts(&self, call: &Call) -> bool {
