@@ -12,7 +12,7 @@ writes to a repository.
 
 The password comes from the environment variable CONTINUUM_PASSWORD. `list` prints a snapshot a line, parted
 by tabs: the beginning of its id, sequence, database, strategy, commit, time, page size, page count, root;
-with `--forgotten` also those that are forgotten, and a last field: `forgotten TIME`, `held`, or nothing. A
+with `--forgotten` also those that are forgotten, and a last field: of `damaged`, `forgotten TIME` and `held` what is so. A
 forgotten one is restored only by its whole id. `--commit` finds the state in a snapshot's layers, or in the journal behind the last snapshot. `vectors` runs
 the test vectors of a folder, but for the cutter's, which readers need not have. Exit status: 0 done, 1 the
 system failed (disk, permissions), 2 wrong usage, 3 the repository was refused; then stderr says
@@ -303,6 +303,7 @@ ENTRY = mapping(
         unforgotten=mapping(snapshots=array(REF, 1)),
         held=mapping(snapshot=REF, reason=text(high=4096)),
         released=mapping(snapshot=REF),
+        damaged=mapping(segments=array(identity)),
         collected=mapping(gone=array(RUN)),
     ),
 )
@@ -805,21 +806,28 @@ def is_gone(runs, sequence):
 
 
 class Standing:
-    """What has become of a snapshot: the time until which it is kept if it is forgotten; whether it is held."""
+    """What has become of a snapshot: until when it is kept if it is forgotten; whether it is held; whether it is damaged."""
 
     def __init__(self):
-        self.forgotten, self.held = None, False
+        self.forgotten, self.held, self.damaged = None, False, False
+
+    def __str__(self):
+        words = ["damaged"] if self.damaged else []
+        words += [f"forgotten {utc(self.forgotten)}"] if self.forgotten is not None else []
+        return ", ".join(words + (["held"] if self.held else []))
 
 
 def standings(timeline):
     """The snapshots of a timeline's entries, in order: id, entry, standing."""
-    snapshots = {}
+    snapshots, lost = {}, set()
     for entry_id, entry in timeline:
         ((event, content),) = entry["event"].items()
         named = content.get("snapshots", [content["snapshot"]] if event in ("held", "released") else [])
         named = [ref for ref in ((ref["sequence"], ref["id"]) for ref in named) if ref in snapshots]
         if event == "snapshot":
             snapshots[entry["sequence"], entry_id] = (entry_id, entry, Standing())
+        if event == "damaged":
+            lost = set(content["segments"])
         for standing in (snapshots[ref][2] for ref in named):
             if event == "forgotten":
                 standing.forgotten = standing.forgotten if standing.held else content["until"]
@@ -831,6 +839,9 @@ def standings(timeline):
     found = list(snapshots.values())
     if found:  # journals continue the last one
         found[-1][2].forgotten = None
+    for _, entry, standing in found:
+        segments = (layer["segments"] for layer in entry["event"]["snapshot"]["layers"])
+        standing.damaged = any(not lost.isdisjoint(of_layer) for of_layer in segments)
     return found
 
 
@@ -1376,8 +1387,7 @@ def print_snapshots(repository, database, with_forgotten):
         fields += [manifest["commit"], utc(manifest["captured"]), manifest["page_size"], manifest["page_count"]]
         fields += [manifest["root"].hex()]
         if with_forgotten:
-            kept_until = standing.forgotten is not None and f"forgotten {utc(standing.forgotten)}"
-            fields += [kept_until or ("held" if standing.held else "")]
+            fields += [standing]
         print(*fields, sep="\t")
 
 

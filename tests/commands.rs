@@ -84,7 +84,7 @@ const TAKEN: [&str; 23] = [
 ];
 
 /// Members of a snapshot in a listing.
-const LISTED: [&str; 18] = [
+const LISTED: [&str; 19] = [
     "id",
     "database",
     "sequence",
@@ -103,6 +103,7 @@ const LISTED: [&str; 18] = [
     "verified",
     "forgotten_until",
     "held",
+    "damaged",
 ];
 
 #[test]

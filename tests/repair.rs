@@ -16,15 +16,18 @@ use continuum::format::name::{Folder, ObjectName};
 use continuum::format::tombstone::Tombstone;
 use continuum::monitor::Silent;
 use continuum::ops::check::{CheckOptions, check};
+use continuum::ops::compact::compact;
 use continuum::ops::prune::{PruneOptions, plan_prune};
 use continuum::ops::repair::source::{Captured, Source};
 use continuum::ops::repair::{RepairOptions, RepairPlan, plan_repair, repair};
 use continuum::ops::snapshot::Choice;
-use continuum::repo::Repository;
+use continuum::ops::snapshots::snapshots;
+use continuum::repo::chunk_writer::EncodeOptions;
+use continuum::repo::{Repository, RepositoryError};
 use continuum::source::{Capture, CaptureOptions};
 use continuum::store::Store;
 use rayon::prelude::*;
-use world::{DROP, KEEP, Memory, Pair, World, mend, plan, plan_and_mend, prune_all, spoil};
+use world::{BeforeEntry, DROP, KEEP, Memory, Pair, World, mend, plan, plan_and_mend, prune_all, spoil};
 
 const WAYS: [&str; 5] = ["deleted", "cut", "front", "middle", "end"];
 
@@ -40,6 +43,7 @@ fn expect_truth(world: &World, repository: &Repository, what: &str) -> usize {
     assert_eq!(listed.difference(&affected(&first)).copied().collect::<BTreeSet<_>>(), restored, "{what}: {first:?}");
     assert!(restored.is_superset(&before), "{what}: a repair must not lose anything");
     assert_eq!((restored.len(), first.whole_count), (first.whole_count, restored.len()), "{what}");
+    assert_eq!(world.said_damaged(repository), affected(&first), "{what}");
     let again = plan(repository, KEEP);
     assert!(again.is_empty() && affected(&again) == affected(&first), "{what}: {again:?}");
     let second = plan_and_mend(repository, DROP);
@@ -138,7 +142,8 @@ fn a_live_source_gives_back_what_it_still_has() {
             object[at] ^= 1;
         };
         let repository = world.open(world.damaged(flip), false);
-        let planned = plan(&repository, KEEP);
+        // Every other time the source is found only after the log says what is damaged.
+        let planned = if at % 2 == 0 { plan_and_mend(&repository, KEEP) } else { plan(&repository, KEEP) };
         let with_source = plan_repair(&repository, KEEP, &sources, &Silent).unwrap();
         let (found, left) = (with_source.from_source_count(), with_source.lost_count);
         assert_eq!((found + left, with_source.affected.is_empty()), (planned.lost_count, left == 0), "{name}");
@@ -147,6 +152,7 @@ fn a_live_source_gives_back_what_it_still_has() {
         let (listed, restored) = world.restorable(&repository, name);
         let affected = affected(&with_source);
         assert_eq!(listed.difference(&affected).copied().collect::<BTreeSet<_>>(), restored, "{name}");
+        assert_eq!(world.said_damaged(&repository), affected, "{name}");
         (mended, lost) = (mended + found, lost + left);
         // What the database has still, and what was overwritten since.
         if found > 0 {
@@ -230,8 +236,8 @@ fn a_full_snapshot_after_damage_takes_nothing_damaged_over() {
     let first = plan_and_mend(&repository, DROP);
     assert_eq!((first.whole_count, first.affected.len()), (0, world.roots.len()));
     assert!(!first.mends_all(), "the last ones stay");
-    for name in ["a", "b"] {
-        let id = world.take(&repository, name, Choice::Full);
+    for (name, choice) in [("a", Choice::Incremental), ("b", Choice::Full)] {
+        let id = world.take(&repository, name, choice);
         assert!(world.restorable(&repository, name).1.contains(&id));
     }
     let second = plan_and_mend(&repository, DROP);
@@ -244,20 +250,65 @@ fn a_full_snapshot_after_damage_takes_nothing_damaged_over() {
 }
 
 #[test]
-fn one_lost_chunk_is_stored_anew_by_the_next_full() {
-    let mut world = World::new();
-    let store = world.damaged(|_| ());
-    let repository = world.open(store.clone(), true);
-    let name = world.image_pack();
-    store.patch(|objects| spoil(objects, &name, "middle"));
-    let first = plan_and_mend(&repository, KEEP);
-    assert!(first.lost_count == 1 && !first.affected.is_empty());
-    for name in ["a", "b"] {
-        let id = world.take(&repository, name, Choice::Full);
-        assert!(world.restorable(&repository, name).1.contains(&id), "{name}");
+fn a_repair_beside_a_snapshot_is_met() {
+    for choice in [Choice::Incremental, Choice::Auto, Choice::Full] {
+        let mut world = World::new();
+        let store = world.with_a_lost_chunk();
+        let other = world.open(store.clone(), false);
+        let repair_first = move || assert!(!plan_and_mend(&other, KEEP).affected.is_empty());
+        world.execute("a", "CREATE TABLE later (x); INSERT INTO later VALUES (randomblob(2000));");
+        let id = {
+            let repository = world.open(Arc::new(BeforeEntry::new(store.clone(), repair_first)), true);
+            world.take(&repository, "a", choice)
+        };
+        let repository = world.open(store, true);
+        let (listed, restored) = world.restorable(&repository, "a");
+        assert!(restored.contains(&id), "{choice:?}: {listed:?} {restored:?}");
+        assert!(!world.said_damaged(&repository).contains(&id), "{choice:?}");
+        world.take(&repository, "b", choice);
+        assert!(plan_and_mend(&repository, DROP).mends_all(), "{choice:?}");
     }
-    let second = plan_and_mend(&repository, DROP);
-    assert!(second.mends_all() && world.check(&repository).faults.is_empty(), "{second:?}");
+}
+
+#[test]
+fn nothing_is_compacted_that_is_damaged() {
+    let world = World::new();
+    let repository = world.open(world.with_a_lost_chunk(), true);
+    assert!(!plan_and_mend(&repository, KEEP).affected.is_empty());
+    let damaged = world.said_damaged(&repository);
+    let newest = |database: &str| snapshots(&repository, Some(database)).unwrap().0.last().unwrap().clone();
+    for database in ["a", "b"] {
+        let result = compact(&repository, database, true, "host", EncodeOptions::default(), &Silent);
+        let (newest, is_refused) = (newest(database), matches!(result, Err(RepositoryError::DamagedBase { .. })));
+        assert_eq!(is_refused, newest.is_damaged && newest.manifest.layers.len() > 1, "{database}: {result:?}");
+    }
+    assert_eq!(world.said_damaged(&repository), damaged);
+}
+
+#[test]
+fn one_lost_chunk_is_stored_anew_by_the_next_snapshot() {
+    for (choice, remembers) in [
+        (Choice::Auto, true),
+        (Choice::Auto, false),
+        (Choice::Incremental, true),
+        (Choice::Differential, true),
+        (Choice::Full, true),
+    ] {
+        let mut world = World::new();
+        let repository = world.open(world.with_a_lost_chunk(), remembers);
+        let first = plan_and_mend(&repository, KEEP);
+        assert_eq!(world.said_damaged(&repository), affected(&first));
+        for name in ["a", "b", "a"] {
+            let id = world.take(&repository, name, choice);
+            assert!(world.restorable(&repository, name).1.contains(&id), "{name}, {choice:?}");
+        }
+        // Where the page map is the same as before, what was affected is whole again.
+        let second = plan_and_mend(&repository, KEEP);
+        assert_eq!(world.said_damaged(&repository), affected(&second), "{choice:?}");
+        let third = plan_and_mend(&repository, DROP);
+        assert!(third.mends_all() && world.check(&repository).faults.is_empty(), "{choice:?}: {third:?}");
+        assert!(world.said_damaged(&repository).is_empty(), "{choice:?}");
+    }
 }
 
 #[test]

@@ -24,5 +24,14 @@ fn local(text: &str) -> UnixMicros {
 
 fn candidate(sequence: u64, captured: UnixMicros, kind: Kind) -> Candidate {
     let tags = Vec::new();
-    Candidate { sequence, captured, recorded: captured, kind, tags, is_held: false, is_verified: false }
+    Candidate {
+        sequence,
+        captured,
+        recorded: captured,
+        kind,
+        tags,
+        is_held: false,
+        is_verified: false,
+        is_damaged: false,
+    }
 }

@@ -6,6 +6,8 @@
 
 #[path = "watch/courtesy.rs"]
 mod courtesy;
+#[path = "watch/damage.rs"]
+mod damage;
 #[path = "watch/destination.rs"]
 mod destination;
 #[path = "watch/files.rs"]

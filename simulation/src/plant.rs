@@ -55,11 +55,13 @@ pub enum Plant {
     MendedNotWritten,
     /// What repair lists anew is acknowledged and not written.
     RelistedNotWritten,
+    /// What repair says in the log is acknowledged and not written.
+    MarksNotWritten,
 }
 
 impl Plant {
     /// All of them.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 27] = [
         Self::FenceNotWritten,
         Self::TombstonesAfterFence,
         Self::TombstonesTakenBack,
@@ -86,6 +88,7 @@ impl Plant {
         Self::SyncSkips,
         Self::MendedNotWritten,
         Self::RelistedNotWritten,
+        Self::MarksNotWritten,
     ];
 
     /// Whether it shows only where there are several destinations or repairs.
@@ -97,6 +100,7 @@ impl Plant {
                 | Self::SyncSkips
                 | Self::MendedNotWritten
                 | Self::RelistedNotWritten
+                | Self::MarksNotWritten
         )
     }
 }

@@ -14,6 +14,7 @@ use continuum::ops::repair::source::Source;
 use continuum::ops::repair::{RepairOptions, RepairPlan, plan_repair, repair};
 use continuum::ops::snapshot::Choice;
 use continuum::repo::stack_reader::State;
+use continuum::repo::timeline::Kept;
 use continuum::repo::{Fault, timeline};
 use continuum::source::Pinned;
 
@@ -60,10 +61,10 @@ pub fn mend(machine: &Machine, how: Repair, name: &ObjectName, was: &[u8], is: O
             release(&machine.repository(), &id.to_string())?;
         }
     }
+    require_marked(machine, &affected)?;
     // What is damaged and last must not become the base of the next one.
-    let choice = if is_clean { Choice::Auto } else { Choice::Full };
     for database in &world.databases {
-        take_snapshot(machine, database, choice, true)?;
+        take_snapshot(machine, database, Choice::Auto, true)?;
     }
     if !is_clean {
         // What was last, or held, can be taken out of the log now.
@@ -123,6 +124,18 @@ fn mend_once(machine: &Machine, how: Repair) -> Result<RepairPlan, Failure> {
         return Err(Failure::unexpected(format!("a second repair has something to do: {again:?}")));
     }
     Ok(plan)
+}
+
+/// The logs say of those snapshots that are affected and still there, and of no others, that they are damaged.
+fn require_marked(machine: &Machine, affected: &BTreeSet<ObjectHash>) -> Result<(), Failure> {
+    let (timelines, _) = timeline::load_all(&machine.repository())?;
+    for kept in timelines.iter().flat_map(|timeline| timeline.kept()) {
+        if kept.is_damaged != affected.contains(&kept.id) {
+            let Kept { id, is_damaged, .. } = kept;
+            return Err(Failure::unexpected(format!("the log says of snapshot {id} being damaged: {is_damaged}")));
+        }
+    }
+    Ok(())
 }
 
 /// A reader restores every snapshot exactly, but for those that are affected and still there, of which none can be.

@@ -77,6 +77,7 @@ impl Spoiler {
             Plant::SyncSkips => (self.role == Role::Mirrorer && is_index, false),
             Plant::MendedNotWritten => (self.role == Role::Repairer && name.is_pack(), false),
             Plant::RelistedNotWritten => (self.role == Role::Repairer && is_index, false),
+            Plant::MarksNotWritten => (self.role == Role::Repairer && name.timeline().is_some(), false),
             Plant::WritesLost => (world.number().is_multiple_of(30), false),
             Plant::JournalsLate if name.journal_position().is_some() && world.number().is_multiple_of(4) => {
                 world.later(actor, self.place, name, Some(bytes));

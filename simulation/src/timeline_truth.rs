@@ -247,6 +247,7 @@ fn change_standings(snapshots: &mut BTreeMap<u64, Snapshot>, event: &Event) {
         | Event::Snapshot(_)
         | Event::WatchStarted(_)
         | Event::WatchEnded(_)
+        | Event::Damaged { .. }
         | Event::Collected { .. } => {}
     }
 }

@@ -405,6 +405,7 @@ impl Truth {
             Ok(Event::Unforgotten { snapshots }) => format!(" unforgotten {}", snapshots[0].sequence),
             Ok(Event::Held { snapshot, .. }) => format!(" held {}", snapshot.sequence),
             Ok(Event::Released { snapshot }) => format!(" released {}", snapshot.sequence),
+            Ok(Event::Damaged { segments }) => format!(" {} segments damaged", segments.len()),
             Ok(Event::Collected { gone }) => {
                 let runs: Vec<_> = gone.iter().map(|run| run.first..=run.last).collect();
                 format!(" collected {runs:?}")

@@ -135,7 +135,7 @@ impl Demo<'_> {
             id.to_string(),
         ));
         let (standing, journal) = (Standing::default(), Arc::default());
-        Ok(Snapshot { id, database: "demo".into(), sequence, manifest, standing, journal })
+        Ok(Snapshot { id, database: "demo".into(), sequence, manifest, standing, is_damaged: false, journal })
     }
 
     fn restore(&self, repository: &Repository, snapshot: &Snapshot, to: &Path, what: &str) -> Result<(), CliError> {

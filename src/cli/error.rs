@@ -144,6 +144,10 @@ fn repository_advice(error: &RepositoryError) -> (u8, Option<String>) {
                 FAILED,
                 Some("stop that watcher first; if its machine is gone for good, --take-over ends its part and goes on from here".into()),
             ),
+            RepositoryError::DamagedBase { .. } => (
+                DAMAGE,
+                Some("take a snapshot of the live database: it will be a full one, in which what is lost is stored anew".into()),
+            ),
             RepositoryError::LocalState(_) => {
                 (FAILED, Some("$XDG_STATE_HOME/continuum (~/.local/state/continuum) must be writable for this user".into()))
             }

@@ -25,8 +25,8 @@ const MOST_ROWS: usize = 20;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 What another destination has is taken from there; the index is made anew from the packs; good chunks of damaged packs go to new packs; lost chunks of an image are taken from the
-live database, if its pages are still the same. What is lost for good affects restore points, which are named, with how much of each is lost. No pack is deleted: a later
-`continuum prune` does that.
+live database, if its pages are still the same. What is lost for good affects restore points, which are named, with how much of each is lost; the log says so, too, and nothing is
+made from them any more. No pack is deleted: a later `continuum prune` does that.
 
 Ends with 0 when everything is well after it, with 3 when something remains.
 
@@ -164,6 +164,14 @@ fn describe(plan: &RepairPlan) -> String {
             text += &format!("{}: {} lost: taken out of the log\n", change.name, entries(lost));
         }
     }
+    for mark in &plan.marks {
+        text += &match mark.segments.len() {
+            0 => format!("{}: nothing is damaged any more: noted in its log\n", mark.name),
+            _ => {
+                format!("{}: what is lost is noted in its log, so that no later snapshot is made from it\n", mark.name)
+            }
+        };
+    }
     for fault in &plan.remains {
         text += &format!("REMAINS: {}\n", fault.describe());
     }
@@ -222,7 +230,7 @@ fn describe_affected(plan: &RepairPlan) -> String {
     let last = plan.affected.iter().filter(|affected| affected.is_last);
     for affected in last {
         text += &format!(
-            "{0}: its last snapshot is affected: run repair with --source {0}=PATH, or take a full snapshot once this is done, and repair again\n",
+            "{0}: its last snapshot is affected: run repair with --source {0}=PATH, or take a snapshot once this is done, which will be a full one, and repair again\n",
             affected.database
         );
     }
@@ -267,6 +275,7 @@ fn describe_done(done: &RepairSummary) -> String {
     say(done.from_source_count as u64, "chunk", "taken from the source");
     say(done.segment_count as u64, "index segment", "deleted or replaced");
     say(done.dropped_count as u64, "snapshot", "taken out of the log");
+    say(done.marked_count as u64, "log", "changed to say what is damaged");
     say(done.tombstone_count as u64, "tombstone", "replaced");
     say(done.verification_count as u64, "verification", "deleted");
     say(done.written.pack_bytes, "byte", "written in new packs");
@@ -313,6 +322,7 @@ fn document(plan: &RepairPlan, done: Option<&RepairSummary>, dry_run: bool) -> V
             "affected": affected.collect::<Vec<_>>(),
             "whole_snapshots": plan.whole_count,
             "lost_entries": plan.log.iter().flat_map(|change| &change.lost).map(|run| run.last - run.first + 1).sum::<u64>(),
+            "marked": plan.marks.iter().map(|mark| json!({ "database": mark.name, "segments": mark.segments.len() })).collect::<Vec<_>>(),
             "tombstones": names(&plan.tombstones),
             "verifications": names(&plan.verifications),
             "remains": plan.remains.iter().map(Fault::describe).collect::<Vec<_>>(),
@@ -328,6 +338,7 @@ fn document(plan: &RepairPlan, done: Option<&RepairSummary>, dry_run: bool) -> V
             "new_pack_bytes": done.written.pack_bytes,
             "segments": done.segment_count,
             "dropped_snapshots": done.dropped_count,
+            "marked_databases": done.marked_count,
             "tombstones": done.tombstone_count,
             "verifications": done.verification_count,
             "errors": done.errors,

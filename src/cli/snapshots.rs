@@ -74,12 +74,12 @@ fn describe(found: &[Snapshot], verified: &Verifications) -> String {
             manifest.host.clone(),
             verified.of(snapshot.id, &snapshot.manifest).map(describe_verified).unwrap_or_default(),
             manifest.tags.join(", "),
-            describe_standing(&snapshot.standing),
+            describe_standing(snapshot),
         ]
     };
     let mut rows: Vec<Vec<String>> = found.iter().map(row).collect();
     let mut header = vec!["id", "database", "captured", "strategy", "size", "added", "host", "verified", "tags"];
-    if found.iter().any(|snapshot| snapshot.standing != Standing::default()) {
+    if found.iter().any(|snapshot| snapshot.is_damaged || snapshot.standing != Standing::default()) {
         header.push("standing");
     } else {
         rows.iter_mut().for_each(|row| row.truncate(header.len()));
@@ -87,14 +87,16 @@ fn describe(found: &[Snapshot], verified: &Verifications) -> String {
     output::table(&header, &rows, &[4, 5])
 }
 
-/// Whether a snapshot is forgotten, or held.
-fn describe_standing(standing: &Standing) -> String {
-    match (standing.forgotten, &standing.held) {
-        (Some(until), _) => format!("forgotten, kept until {}", time::local(until)),
-        (None, Some(reason)) if reason.is_empty() => "held".to_owned(),
-        (None, Some(reason)) => format!("held: {}", shown(reason)),
-        (None, None) => String::new(),
-    }
+/// Whether a snapshot is damaged, forgotten or held.
+fn describe_standing(Snapshot { standing, is_damaged, .. }: &Snapshot) -> String {
+    let standing = match (standing.forgotten, &standing.held) {
+        (Some(until), _) => Some(format!("forgotten, kept until {}", time::local(until))),
+        (None, Some(reason)) if reason.is_empty() => Some("held".to_owned()),
+        (None, Some(reason)) => Some(format!("held: {}", shown(reason))),
+        (None, None) => None,
+    };
+    let damaged = is_damaged.then(|| "DAMAGED".to_owned());
+    damaged.into_iter().chain(standing).collect::<Vec<_>>().join(", ")
 }
 
 /// When and how a snapshot was proved.
@@ -125,6 +127,7 @@ fn document(snapshot: &Snapshot, verified: Option<&Verified>) -> Value {
         "page_count": manifest.page_count,
         "forgotten_until": snapshot.standing.forgotten.map(time::utc),
         "held": snapshot.standing.held,
+        "damaged": snapshot.is_damaged,
         "image_bytes": manifest.image_bytes(),
         "blake3": manifest.root.to_string(),
         "added_bytes": manifest.added,

@@ -309,6 +309,9 @@ impl Database {
 
     fn follow(&mut self, repository: &Repository, now: Instant) -> Result<bool, Lost> {
         let Link::Following(following) = &mut self.link else { return Ok(false) };
+        if following.timeline.is_damaged(&following.base.1) {
+            return Err(Lost::Reason("a repair has found damage in the snapshot that its commits continue"));
+        }
         if now.duration_since(following.place_checked) >= PLACE_INTERVAL {
             following.place_checked = now;
             if !following.follower.is_in_place() {

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::clock::UnixMicros;
 use crate::base::entropy::Entropy;
-use crate::base::id::{DatabaseId, ObjectHash, WriterId};
+use crate::base::id::{ChunkId, DatabaseId, ObjectHash, WriterId};
 use crate::crypto::keys::Keyring;
 
 use super::manifest::{MAX_TEXT_BYTES, Manifest};
@@ -48,6 +48,11 @@ pub enum Event {
         /// Which.
         snapshot: SnapshotRef,
     },
+    /// A repair has found these lost, or in need of a chunk that is; a full snapshot has proved others whole.
+    Damaged {
+        /// All segments of layers of which that is so now.
+        segments: Vec<ChunkId>,
+    },
     /// A collector passed by: whoever appends after it has read the tombstones that were written before it.
     Collected {
         /// All entries that are gone, those that were gone before, too.
@@ -84,7 +89,7 @@ impl Run {
     }
 }
 
-/// The most snapshots that an entry names, and the most runs.
+/// The most snapshots, segments or runs that an entry names.
 pub const MAX_NAMED: usize = 65_536;
 
 /// Who watches a database.
@@ -159,6 +164,7 @@ impl Event {
                 ensure((1..=MAX_NAMED).contains(&snapshots.len()), "none or too many snapshots")
             }
             Self::Held { reason, .. } => text(reason),
+            Self::Damaged { segments } => ensure(segments.len() <= MAX_NAMED, "too many segments"),
             Self::Collected { gone } => {
                 ensure(gone.len() <= MAX_NAMED, "too many runs")?;
                 let in_order = gone.iter().all(|run| 1 <= run.first && run.first <= run.last && run.last < sequence);
@@ -175,7 +181,7 @@ impl Event {
 mod tests {
     use super::*;
     use crate::base::entropy::SeededEntropy;
-    use crate::base::id::{ChunkId, ImageRoot, RepositoryId};
+    use crate::base::id::{ImageRoot, RepositoryId};
     use crate::crypto::aead::Suite;
     use crate::crypto::secret::SecretKey;
     use crate::format::layer::MAX_SEGMENTS;
@@ -275,12 +281,15 @@ mod tests {
         let run =
             |nth: usize| Run { first: 1 + 2 * nth as u64, last: 1 + 2 * nth as u64, last_id: ObjectHash([5; 32]) };
         let gone = |count: usize| Event::Collected { gone: (0..count).map(run).collect() };
+        let damaged = |count: usize| Event::Damaged { segments: vec![ChunkId([5; 32]); count] };
         let (most, sequence) = (MAX_NAMED, 3 * MAX_NAMED as u64);
         for (event, fits) in [
             (Event::Forgotten { snapshots: named(most), until: UnixMicros(1) }, true),
             (Event::Forgotten { snapshots: named(most + 1), until: UnixMicros(1) }, false),
             (Event::Unforgotten { snapshots: named(most) }, true),
             (Event::Unforgotten { snapshots: named(most + 1) }, false),
+            (damaged(most), true),
+            (damaged(most + 1), false),
             (gone(most), true),
             (gone(most + 1), false),
         ] {

@@ -1,7 +1,7 @@
 //! Folds a database's layers inside the repository, without the source.
 //!
 //! The newest state gets a new manifest with fewer layers: its deltas as one, or an image alone (a synthetic full, which shares the unchanged pages with the
-//! image below). Nothing is deleted: earlier snapshots keep their layers, and commits that a watcher captured stay restorable one by one through them.
+//! image below). Of a damaged snapshot nothing is made. Nothing is deleted: earlier snapshots keep their layers, and commits that a watcher captured stay restorable one by one through them.
 
 use crate::base::id::ObjectHash;
 use crate::base::page::PageReader;
@@ -53,7 +53,10 @@ pub fn compact(
         return Ok(Some(CompactSummary { id: None, layers_before, layers_after: layers_before, written }));
     }
     let mut stored = Written::default();
-    let (id, manifest) = append_anew(&mut timeline, repository, name, |_, _| {
+    let (id, manifest) = append_anew(&mut timeline, repository, name, |timeline, _| {
+        if timeline.is_damaged(&manifest) {
+            return Err(RepositoryError::DamagedBase { database: name.to_owned() });
+        }
         let index = Index::load_for_writing(repository, monitor)?;
         let reader = ChunkReader::new(repository, &index);
         let mut writer = ChunkWriter::new(repository, &index, encode);

@@ -22,7 +22,7 @@ use crate::repo::index::Index;
 use crate::repo::memory::Memory;
 use crate::repo::page_scan::{ChangedLeaf, compare_pages, scan};
 use crate::repo::stack_reader::{StackReader, State};
-use crate::repo::timeline::Timeline;
+use crate::repo::timeline::{Kept, Timeline};
 use crate::repo::{Fault, ImageError, Repository, RepositoryError, unlisted_packs};
 use crate::source::{Changes, EarlierPages, Pinned, SourceError, Tier};
 use crate::store::page_map::{PageMap, PageMapBuilder};
@@ -193,12 +193,8 @@ impl Compared {
 fn find_earlier(plan: &Plan<'_>) -> Option<Earlier> {
     let memory = plan.memory?;
     if let Some((position, map)) = memory.load()
-        && let Some((id, manifest)) = kept(plan).find(|(id, _)| *id == position.entry)
-        && manifest.root == position.root
+        && let Some(Kept { id, manifest, .. }) = remembered(plan.timeline, &position)
     {
-        // A compaction of the same state has fewer layers.
-        let same = |other: &(ObjectHash, &Manifest)| (other.1.commit, other.1.root) == (manifest.commit, manifest.root);
-        let (id, manifest) = kept(plan).rev().find(same).unwrap_or((id, manifest));
         return Some(Earlier { state: State::of_snapshot(id, manifest), map, position: Some(position) });
     }
     if plan.choice == Choice::Full {
@@ -213,6 +209,22 @@ fn find_earlier(plan: &Plan<'_>) -> Option<Earlier> {
             None
         }
     }
+}
+
+/// The snapshot of the state that a client remembers.
+fn remembered<'a>(timeline: &'a Timeline, position: &Position) -> Option<Kept<'a>> {
+    let of_entry = |kept: &Kept<'_>| kept.id == position.entry && kept.manifest.root == position.root;
+    let found = timeline.kept().find(of_entry)?;
+    // A compaction of the same state has fewer layers.
+    let state = |kept: &Kept<'_>| (kept.manifest.commit, kept.manifest.root);
+    timeline.kept().rev().find(|kept| state(kept) == state(&found))
+}
+
+/// What to store where `wanted` is wished for: nothing is made from a snapshot of which something is lost.
+pub fn choose(timeline: &Timeline, memory: Option<&Memory>, wanted: Choice) -> Choice {
+    let position = memory.and_then(Memory::load).map(|(position, _)| position);
+    let base = position.and_then(|position| remembered(timeline, &position)).or_else(|| timeline.kept().next_back());
+    if base.is_some_and(|base| base.is_damaged) { Choice::Full } else { wanted }
 }
 
 /// All snapshots that are not gone: forgotten ones can be built upon.

@@ -315,6 +315,7 @@ fn plan_by_policy(
         tags: point.manifest.tags.clone(),
         is_held: point.standing.held.is_some(),
         is_verified: verified.is_passed(point.id, point.manifest),
+        is_damaged: point.is_damaged,
     };
     let candidates: Vec<Candidate> = points.iter().map(candidate).collect();
     let decisions = decide(&candidates, policy, now, zone);

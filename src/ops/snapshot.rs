@@ -7,21 +7,27 @@
 //! # What a delta is against
 //! The state that the page map describes, which is that of a snapshot in the timeline: the map's root is the manifest's. Whatever the tier of
 //! [`crate::source::Changes`], only pages whose hash differs from the map are stored, so every tier gives the same delta.
+//!
+//! # Damage
+//! Of a snapshot that a repair has found damaged nothing is taken over unseen: what comes next is a full (`format-spec/timeline.md`, "What is damaged"). A repair that
+//! says so while a snapshot is being made is met when that is to be appended; then it is made anew.
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use crate::base::clock::UnixMicros;
-use crate::base::id::ObjectHash;
+use crate::base::id::{ChunkId, ObjectHash};
 use crate::chunk::codec::Compression;
 use crate::format::delta::StepState;
-use crate::format::manifest::Manifest;
+use crate::format::manifest::{Manifest, Strategy};
 use crate::format::position::Position;
+use crate::format::timeline::Event;
 use crate::monitor::{self, Monitor};
 use crate::repo::chunk_reader::ChunkReader;
 use crate::repo::chunk_writer::{ChunkWriter, EncodeOptions, Written};
 use crate::repo::index::Index;
 use crate::repo::memory::Memory;
-use crate::repo::timeline::{Stand, Timeline};
+use crate::repo::timeline::{Behind, Stand, Timeline};
 use crate::repo::{Repository, RepositoryError, TOOL, timeline};
 use crate::source::{Capture, CaptureOptions, Pinned, SourceError, Tier};
 use crate::store::page_map::PageMap;
@@ -119,13 +125,12 @@ pub fn snapshot_pinned(
     // Before anything is looked for or stored.
     timeline.begin(repository, &options.name)?;
     let captured = repository.environment().clock.now();
-    let last = timeline.last().map(|(_, last)| last.layers.clone());
-    let follows = options.choice != Choice::Full && memory.is_some_and(|memory| memory.load().is_some());
-    let layers = last.filter(|_| follows);
-    let mut attempt = |timeline: &Timeline, index: Index| -> Result<(Stored, Written, Stand), SnapshotError> {
+    let remembers = memory.is_some_and(|memory| memory.load().is_some());
+    type Attempt = Result<(Stored, Written, Stand), SnapshotError>;
+    let mut attempt = |timeline: &Timeline, choice: Choice, index: Index| -> Attempt {
         let reader = ChunkReader::new(repository, &index);
         let mut writer = ChunkWriter::new(repository, &index, encode);
-        let (choice, reader) = (options.choice, &reader);
+        let reader = &reader;
         let plan = Plan { repository, reader, timeline, memory, choice, captured, monitor };
         match store(&plan, &mut writer, capture) {
             Ok(stored) => {
@@ -141,19 +146,50 @@ pub fn snapshot_pinned(
             }
         }
     };
-    let mut stored = None;
+    let (mut stored, mut known) = (None, HashSet::new());
     let (id, manifest) = append_anew(&mut timeline, repository, &options.name, |timeline, is_first| {
-        let layers = layers.as_deref().filter(|_| is_first);
+        known.clone_from(timeline.damaged());
+        let choice = delta::choose(timeline, memory, options.choice);
+        if choice != options.choice {
+            let text = "the last snapshot is damaged: what of it is lost is stored anew, in a full snapshot";
+            monitor.event(monitor::Event::Notice(format!("{}: {text}", options.name)));
+        }
+        let last = timeline.last().map(|(_, last)| &last.layers[..]);
+        let layers = last.filter(|_| is_first && remembers && choice != Choice::Full);
         let (made, written, stand) =
             Index::with(repository, layers, monitor, SnapshotError::misses_chunk, &mut |index| {
-                attempt(timeline, index)
+                attempt(timeline, choice, index)
             })?;
         let manifest = manifest(&made, &written, captured, options);
         stored = Some((made, written));
         Ok::<_, SnapshotError>((manifest, stand))
     })?;
     let (stored, written) = stored.expect("BUG: what was appended was stored");
+    if manifest.strategy == Strategy::Full && *timeline.damaged() == known {
+        say_whole(repository, &options.name, &mut timeline, &manifest)?;
+    }
     remember(timeline, (id, manifest), stored, written, memory)
+}
+
+/// What of a full that was just appended was known to be lost is whole again, for it is all in the index: the log is told so.
+fn say_whole(
+    repository: &Repository,
+    name: &str,
+    timeline: &mut Timeline,
+    manifest: &Manifest,
+) -> Result<(), RepositoryError> {
+    if !timeline.is_damaged(manifest) {
+        return Ok(());
+    }
+    let whole: HashSet<&ChunkId> = manifest.layers.iter().flat_map(|layer| &layer.segments).collect();
+    let damaged = timeline.damaged().iter().filter(|segment| !whole.contains(segment));
+    let mut segments: Vec<ChunkId> = damaged.copied().collect();
+    segments.sort_unstable();
+    match timeline.append(repository, name, Event::Damaged { segments }, Behind::Nothing) {
+        // Where others have appended something, the next snapshot is a full again, and says it then.
+        Ok(_) | Err(RepositoryError::Fenced { .. }) => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 /// Stores the pinned state. Should a writer restart the WAL meanwhile, which it can do once under a pin, the state after that is stored instead; what
@@ -195,7 +231,7 @@ fn remember(
     written: Written,
     memory: Option<&Memory>,
 ) -> Result<Taken, SnapshotError> {
-    let sequence = timeline.entries.last().map_or(0, |recorded| recorded.entry.sequence);
+    let sequence = timeline.kept().rev().find(|kept| kept.id == id).map_or(0, |kept| kept.sequence);
     let Manifest { page_size, page_count, root, .. } = manifest;
     let position = Position { entry: id, page_size, page_count, root, file: stored.file, wal: stored.wal };
     let mut map = stored.map;

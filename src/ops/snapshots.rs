@@ -22,6 +22,8 @@ pub struct Snapshot {
     pub manifest: Manifest,
     /// Whether it is forgotten, or held.
     pub standing: Standing,
+    /// Whether a repair has found that something that it needs is lost.
+    pub is_damaged: bool,
     /// Later commits that are in a watcher's journal only.
     pub journal: Arc<Vec<StepPart>>,
 }
@@ -100,8 +102,8 @@ pub fn snapshots_and_forgotten(
             };
             faults.extend(fault);
             let (id, database, sequence) = (kept.id, timeline.name().to_owned(), kept.sequence);
-            let (manifest, standing) = (kept.manifest.clone(), kept.standing.clone());
-            snapshots.push(Snapshot { id, database, sequence, manifest, standing, journal });
+            let (manifest, standing, is_damaged) = (kept.manifest.clone(), kept.standing.clone(), kept.is_damaged);
+            snapshots.push(Snapshot { id, database, sequence, manifest, standing, is_damaged, journal });
         }
     }
     snapshots.sort_by(|a, b| (&a.database, a.sequence).cmp(&(&b.database, b.sequence)));

@@ -108,6 +108,7 @@ mod tests {
             tags: Vec::new(),
             is_held: false,
             is_verified: false,
+            is_damaged: false,
         };
         let candidates: Vec<Candidate> = minutes.iter().enumerate().map(candidate).collect();
         let reasons = |at: usize| if at < dropped { Vec::new() } else { vec![Reason::Newest] };

@@ -4,6 +4,7 @@
 //! * A snapshot is kept for every reason that it has; only one without any is forgotten.
 //! * Calendar rules look at the time of capture: of each period the latest snapshot. So a rule that is applied again and again, each time to what it has left, keeps
 //!   what it would have kept if applied once at the end, and nothing that a later application would want is forgotten by an earlier one.
+//! * A snapshot that is damaged is kept, and takes the place of no other: whoever repairs decides about it.
 //! * A policy that keeps more of something keeps all that one with less keeps.
 //!
 //! "Newest" is by the order of the timeline, never by a clock.
@@ -39,6 +40,8 @@ pub struct Candidate {
     pub is_held: bool,
     /// It was verified, and nothing was wrong.
     pub is_verified: bool,
+    /// It is known that it cannot be restored.
+    pub is_damaged: bool,
 }
 
 /// What a snapshot counts as.
@@ -162,6 +165,8 @@ pub enum Reason {
     MinCount,
     /// No newer one was verified, or it is the newest that was.
     Unverified,
+    /// It is damaged: `repair --drop-affected` takes it away.
+    Damaged,
 }
 
 impl fmt::Display for Reason {
@@ -173,6 +178,7 @@ impl fmt::Display for Reason {
             Self::Rule(rule) => rule.fmt(f),
             Self::MinCount => f.write_str("minimum count"),
             Self::Unverified => f.write_str("no newer one is verified"),
+            Self::Damaged => f.write_str("damaged"),
         }
     }
 }
@@ -222,6 +228,7 @@ pub fn decide(candidates: &[Candidate], policy: &Policy, now: UnixMicros, zone: 
     }
     for (candidate, decision) in candidates.iter().zip(&mut decisions) {
         decision.reasons.extend(candidate.is_held.then_some(Reason::Held));
+        decision.reasons.extend(candidate.is_damaged.then_some(Reason::Damaged));
         let tags = candidate.tags.iter().filter(|tag| policy.tags.contains(tag));
         decision.reasons.extend(tags.cloned().map(Reason::Tag));
     }
@@ -230,10 +237,11 @@ pub fn decide(candidates: &[Candidate], policy: &Policy, now: UnixMicros, zone: 
             decisions[position].reasons.push(Reason::Rule(*rule));
         }
     }
-    let first_counted = decisions.len().saturating_sub(policy.min_count);
-    decisions[first_counted..].iter_mut().for_each(|decision| decision.reasons.push(Reason::MinCount));
+    let newest = (0..candidates.len()).rev().filter(|&at| !candidates[at].is_damaged);
+    newest.take(policy.min_count).for_each(|at| decisions[at].reasons.push(Reason::MinCount));
     if policy.only_verified {
-        let newest_verified = candidates.iter().rposition(|candidate| candidate.is_verified).unwrap_or(0);
+        let is_proved = |candidate: &Candidate| candidate.is_verified && !candidate.is_damaged;
+        let newest_verified = candidates.iter().rposition(is_proved).unwrap_or(0);
         decisions[newest_verified..].iter_mut().for_each(|decision| decision.reasons.push(Reason::Unverified));
     }
     decisions
@@ -242,6 +250,7 @@ pub fn decide(candidates: &[Candidate], policy: &Policy, now: UnixMicros, zone: 
 /// The positions of the snapshots that a rule keeps.
 fn kept_by(rule: &Rule, candidates: &[Candidate], now: UnixMicros, zone: &TimeZone) -> Vec<usize> {
     let is_among = |candidate: &Candidate| match rule.among {
+        _ if candidate.is_damaged => false,
         Among::All => true,
         Among::Kind(kind) => candidate.kind == kind,
     };

@@ -83,6 +83,12 @@ pub enum RepositoryError {
         /// Where.
         host: String,
     },
+    /// Something that the last snapshot needs is lost.
+    #[error("{database}: the last snapshot is damaged, and nothing is made from it")]
+    DamagedBase {
+        /// The database's name.
+        database: String,
+    },
     /// What this client remembers between runs cannot be read or written.
     #[error("local state cannot be used")]
     LocalState(#[source] std::io::Error),

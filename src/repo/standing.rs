@@ -3,10 +3,11 @@
 //! Pure: entries are replayed in order. What an entry says of snapshots that are not there, or gone, has no effect. The last snapshot is not forgotten
 //! as long as it is the last: journals continue it, and the newest commits are in them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use crate::base::clock::UnixMicros;
-use crate::base::id::ObjectHash;
+use crate::base::id::{ChunkId, ObjectHash};
+use crate::format::manifest::Manifest;
 use crate::format::timeline::{Event, Run, SnapshotRef, TimelineEntry};
 
 /// What has become of one snapshot.
@@ -24,6 +25,8 @@ pub struct Standings {
     snapshots: BTreeMap<u64, (ObjectHash, Standing)>,
     /// The last snapshot, as it counts.
     last: Option<(u64, Standing)>,
+    /// Segments of layers that are lost, or need a chunk that is.
+    damaged: HashSet<ChunkId>,
     gone: Vec<Run>,
 }
 
@@ -46,6 +49,7 @@ impl Standings {
             Event::Released { snapshot } => {
                 self.change([snapshot], |standing| standing.held = None);
             }
+            Event::Damaged { segments } => self.damaged = segments.iter().copied().collect(),
             Event::Collected { gone } => {
                 self.gone.clone_from(gone);
                 self.snapshots.retain(|&sequence, _| !is_in(gone, sequence));
@@ -74,6 +78,17 @@ impl Standings {
         }
     }
 
+    /// Segments that are known to be damaged.
+    pub fn damaged(&self) -> &HashSet<ChunkId> {
+        &self.damaged
+    }
+
+    /// Whether a snapshot with this manifest is.
+    pub fn is_damaged(&self, manifest: &Manifest) -> bool {
+        let mut segments = manifest.layers.iter().flat_map(|layer| &layer.segments);
+        !self.damaged.is_empty() && segments.any(|segment| self.damaged.contains(segment))
+    }
+
     /// The entries that are gone.
     pub fn gone(&self) -> &[Run] {
         &self.gone
@@ -93,8 +108,8 @@ pub fn is_in(runs: &[Run], sequence: u64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::id::{ChunkId, ImageRoot};
-    use crate::format::manifest::{Layer, LayerKind, Manifest, Strategy};
+    use crate::base::id::ImageRoot;
+    use crate::format::manifest::{Layer, LayerKind, Strategy};
     use crate::format::timeline::NO_ENTRY;
 
     fn id(sequence: u64) -> ObjectHash {
@@ -149,12 +164,16 @@ mod tests {
         Event::Released { snapshot: named(sequence) }
     }
 
+    fn damage(segments: &[u8]) -> Event {
+        Event::Damaged { segments: segments.iter().map(|&byte| ChunkId([byte; 32])).collect() }
+    }
+
     fn collect(first: u64, last: u64) -> Event {
         Event::Collected { gone: vec![Run { first, last, last_id: id(last) }] }
     }
 
-    /// Three snapshots, then these events: `f`orgotten, `h`eld, `g`one or `-`, in order.
-    fn check(events: Vec<Event>, expected: &str) {
+    /// What three snapshots, then these events, come to.
+    fn replay(events: Vec<Event>) -> Standings {
         let mut standings = Standings::default();
         let all = std::iter::repeat_n(snapshot(), 3).chain(events);
         for (event, sequence) in all.zip(1..) {
@@ -162,6 +181,12 @@ mod tests {
             let entry = TimelineEntry { sequence, previous: NO_ENTRY, database, recorded, event };
             standings.apply(id(sequence), &entry);
         }
+        standings
+    }
+
+    /// What becomes of the three: `f`orgotten, `h`eld, `g`one or `-`, in order.
+    fn check(events: Vec<Event>, expected: &str) {
+        let standings = replay(events);
         let letter = |sequence| match standings.of(sequence) {
             None => 'g',
             Some(Standing { forgotten: Some(_), held: None }) => 'f',
@@ -201,6 +226,19 @@ mod tests {
     fn what_is_gone_stays_gone() {
         check(vec![forget(&[1]), collect(1, 1), bring_back(1), hold(1)], "g--");
         check(vec![collect(1, 2)], "gg-");
+    }
+
+    #[test]
+    fn what_was_said_last_of_damage_counts() {
+        let Event::Snapshot(manifest) = snapshot() else { panic!("BUG: it is a snapshot") };
+        let check = |events: Vec<Event>, expected: bool| assert_eq!(replay(events).is_damaged(&manifest), expected);
+        check(vec![], false);
+        check(vec![damage(&[1])], true);
+        check(vec![damage(&[2])], false);
+        check(vec![damage(&[2, 1]), snapshot()], true);
+        check(vec![damage(&[1]), damage(&[2])], false);
+        check(vec![damage(&[1]), damage(&[])], false);
+        check(vec![damage(&[1]), forget(&[1]), collect(1, 1)], true);
     }
 
     #[test]

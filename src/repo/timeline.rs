@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use crate::base::clock::UnixMicros;
-use crate::base::id::{DatabaseId, ObjectHash, RepositoryId};
+use crate::base::id::{ChunkId, DatabaseId, ObjectHash, RepositoryId};
 use crate::format::manifest::Manifest;
 use crate::format::name::{Folder, ObjectName};
 use crate::format::object::MAX_SEALED_BYTES;
@@ -399,7 +399,8 @@ impl Timeline {
         self.entries.iter().filter_map(|Recorded { id, entry }| match &entry.event {
             Event::Snapshot(manifest) => {
                 let standing = self.standings.of(entry.sequence)?;
-                Some(Kept { id: *id, sequence: entry.sequence, recorded: entry.recorded, manifest, standing })
+                let (sequence, recorded, is_damaged) = (entry.sequence, entry.recorded, self.is_damaged(manifest));
+                Some(Kept { id: *id, sequence, recorded, manifest, standing, is_damaged })
             }
             _ => None,
         })
@@ -413,6 +414,16 @@ impl Timeline {
     /// The last snapshot, forgotten or not: what the next one is made from.
     pub fn last(&self) -> Option<(ObjectHash, &Manifest)> {
         self.kept().next_back().map(|kept| (kept.id, kept.manifest))
+    }
+
+    /// Segments of layers that are known to be lost, or to need a chunk that is.
+    pub fn damaged(&self) -> &HashSet<ChunkId> {
+        self.standings.damaged()
+    }
+
+    /// Whether a snapshot with this manifest is known to need one.
+    pub fn is_damaged(&self, manifest: &Manifest) -> bool {
+        self.standings.is_damaged(manifest)
     }
 
     /// Entries that are gone, still there, and can be deleted: none whose name a slow writer could take for the end.
@@ -549,9 +560,10 @@ impl Timeline {
             return Err(RepositoryError::Fenced { name: place });
         }
         let is_collected = now.gone() != self.gone() || now.collected() != self.collected();
-        *self = now;
+        let is_fenced = is_collected || now.damaged() != self.damaged();
+        let before = std::mem::replace(self, now);
         match stand {
-            Some(stand) if is_collected => self.require_stand(repository, stand),
+            Some(stand) if is_fenced => self.require_stand(repository, stand, &before),
             _ => Ok(()),
         }
     }
@@ -569,9 +581,11 @@ impl Timeline {
         self.entries.iter().rev().find(is_collected).map(|recorded| recorded.id)
     }
 
-    /// Fails if something that a snapshot stands on is, or is being, deleted.
-    fn require_stand(&self, repository: &Repository, stand: &Stand) -> Result<(), RepositoryError> {
-        let has_base = stand.base.is_none_or(|base| self.kept().any(|kept| kept.id == base));
+    /// Fails if something that a snapshot stands on is, or is being, deleted, or is damaged and `before` did not know it.
+    fn require_stand(&self, repository: &Repository, stand: &Stand, before: &Self) -> Result<(), RepositoryError> {
+        let was_damaged = |base| before.kept().any(|kept| kept.id == base && kept.is_damaged);
+        let is_base = |kept: &Kept<'_>, base| kept.id == base && (!kept.is_damaged || was_damaged(base));
+        let has_base = stand.base.is_none_or(|base| self.kept().any(|kept| is_base(&kept, base)));
         // Faults count: what cannot be read may name anything.
         let (tombstones, _) = Tombstones::load(repository)?;
         if has_base && !stand.packs.iter().any(|&pack| tombstones.names(pack)) {
@@ -601,6 +615,8 @@ pub struct Kept<'a> {
     pub manifest: &'a Manifest,
     /// What has become of it.
     pub standing: &'a Standing,
+    /// Whether it is known that something that it needs is lost.
+    pub is_damaged: bool,
 }
 
 impl Kept<'_> {

@@ -117,6 +117,48 @@ impl Store for Memory {
     }
 }
 
+/// Objects in memory; once, before the next entry of a timeline is created, something else happens.
+pub struct BeforeEntry {
+    objects: Arc<Memory>,
+    act: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+}
+
+impl BeforeEntry {
+    pub fn new(objects: Arc<Memory>, act: impl FnOnce() + Send + 'static) -> Self {
+        Self { objects, act: Mutex::new(Some(Box::new(act))) }
+    }
+}
+
+impl Store for BeforeEntry {
+    fn location(&self) -> String {
+        self.objects.location()
+    }
+
+    fn create(&self, name: &ObjectName, bytes: &[u8]) -> Result<Creation, StoreError> {
+        if name.timeline().is_some() {
+            let act = self.act.lock().unwrap().take();
+            act.into_iter().for_each(|act| act());
+        }
+        self.objects.create(name, bytes)
+    }
+
+    fn read(&self, name: &ObjectName, limit_bytes: u64) -> Result<Vec<u8>, StoreError> {
+        self.objects.read(name, limit_bytes)
+    }
+
+    fn read_range(&self, name: &ObjectName, range: Range<u64>) -> Result<Vec<u8>, StoreError> {
+        self.objects.read_range(name, range)
+    }
+
+    fn list(&self, folder: Folder) -> Result<Vec<Listed>, StoreError> {
+        self.objects.list(folder)
+    }
+
+    fn delete(&self, name: &ObjectName) -> Result<(), StoreError> {
+        self.objects.delete(name)
+    }
+}
+
 /// Two destinations, the first asked first.
 pub struct Pair(pub [Arc<Memory>; 2]);
 
@@ -254,6 +296,25 @@ impl World {
         store
     }
 
+    /// One in which a chunk is lost that the last snapshot of `a` needs.
+    pub fn with_a_lost_chunk(&self) -> Arc<Memory> {
+        let flipped = |(name, at): (&String, usize)| {
+            self.damaged(|objects| {
+                let object = objects.get_mut(name).unwrap();
+                let at = object.len() * at / 16;
+                object[at] ^= 1;
+            })
+        };
+        let is_wanted = |store: &Arc<Memory>| {
+            let planned = plan(&self.open(store.clone(), false), KEEP);
+            let of_last = planned.affected.iter().filter(|affected| affected.is_last && affected.database == "a");
+            planned.lost_count == 1 && of_last.count() == 1
+        };
+        let packs = self.objects.keys().filter(|name| name.starts_with("packs/"));
+        let places = packs.flat_map(|name| (1..16).map(move |at| (name, at)));
+        places.map(flipped).find(is_wanted).expect("one of the chunks of its image")
+    }
+
     pub fn open(&self, store: Arc<dyn Store>, remembers: bool) -> Repository {
         repo::open(store, &"password".into(), self.environment(remembers)).unwrap()
     }
@@ -281,6 +342,12 @@ impl World {
             }
         }
         (found.into_iter().map(|snapshot| snapshot.id).collect(), restored)
+    }
+
+    /// Snapshots that the logs say to be damaged.
+    pub fn said_damaged(&self, repository: &Repository) -> BTreeSet<ObjectHash> {
+        let (found, _) = snapshots(repository, None).unwrap();
+        found.into_iter().filter(|snapshot| snapshot.is_damaged).map(|snapshot| snapshot.id).collect()
     }
 
     /// What a check with all data finds.

@@ -10,7 +10,7 @@ use super::{candidate, local, zone};
 
 const KINDS: [Kind; 4] = [Kind::Full, Kind::Differential, Kind::Incremental, Kind::Continuous];
 
-/// A history as people read it: a time, a strategy, and words: `held`, `verified`, or a tag.
+/// A history as people read it: a time, a strategy, and words: `held`, `verified`, `damaged`, or a tag.
 fn history(lines: &[&str]) -> Vec<Candidate> {
     let parse = |(line, sequence): (&&str, u64)| {
         let words: Vec<&str> = line.split(' ').collect();
@@ -20,6 +20,7 @@ fn history(lines: &[&str]) -> Vec<Candidate> {
             match *word {
                 "held" => candidate.is_held = true,
                 "verified" => candidate.is_verified = true,
+                "damaged" => candidate.is_damaged = true,
                 tag => candidate.tags.push(tag.to_owned()),
             }
         }
@@ -114,6 +115,23 @@ fn cases() -> Vec<(&'static str, &'static str, Policy, Vec<Candidate>, UnixMicro
             night,
             local("2026-10-25 04:30"),
         ),
+        (
+            "damaged",
+            "--keep-daily 3 --min-count 2 --only-verified, where some are damaged",
+            Policy { only_verified: true, min_count: 2, ..with(&[all(Period::Day, 3)]) },
+            history(&[
+                "2026-11-17 12:00 full verified",
+                "2026-11-18 12:00 full",
+                "2026-11-19 12:00 full verified",
+                "2026-11-20 12:00 incremental verified damaged",
+                "2026-11-21 12:00 full",
+                "2026-11-22 08:00 incremental",
+                "2026-11-22 12:00 incremental damaged",
+                "2026-11-23 12:00 incremental damaged",
+                "2026-11-24 08:00 full damaged",
+            ]),
+            now,
+        ),
         ("nothing-asked-for", "--keep-last 0: the minimum count is kept", with(&[last(0)]), of_two_years(), now),
     ]
 }
@@ -128,6 +146,7 @@ fn table(title: &str, policy: &Policy, candidates: &[Candidate], now: UnixMicros
         let mut words = candidate.tags.clone();
         words.extend(candidate.is_held.then(|| "held".to_owned()));
         words.extend(candidate.is_verified.then(|| "verified".to_owned()));
+        words.extend(candidate.is_damaged.then(|| "damaged".to_owned()));
         let reasons: Vec<String> = decision.reasons.iter().map(ToString::to_string).collect();
         let verdict = if reasons.is_empty() { "drop".to_owned() } else { format!("keep  {}", reasons.join(", ")) };
         let (time, kind) = (shown(candidate.captured), candidate.kind.to_string());

@@ -199,6 +199,10 @@ fn timeline(vector: &Value) -> Result<Value, FormatError> {
             json!({ "event": "held", "snapshot": reference(snapshot), "reason": reason })
         }
         Event::Released { snapshot } => json!({ "event": "released", "snapshot": reference(snapshot) }),
+        Event::Damaged { segments } => {
+            let segments: Vec<String> = segments.iter().map(ChunkId::to_string).collect();
+            json!({ "event": "damaged", "segments": segments })
+        }
         Event::Collected { gone } => {
             let run = |run: &Run| json!({ "first": run.first, "last": run.last, "last_id": run.last_id.to_string() });
             json!({ "event": "collected", "gone": gone.iter().map(run).collect::<Vec<_>>() })

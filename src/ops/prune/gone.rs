@@ -27,10 +27,13 @@ pub fn runs(timeline: &Timeline, now: UnixMicros) -> Vec<Run> {
         .entries
         .iter()
         .rposition(|recorded| matches!(recorded.entry.event, Event::WatchStarted(_) | Event::WatchEnded(_)));
+    let is_damaged = |event: &Event| matches!(event, Event::Damaged { .. });
+    let last_damaged = timeline.entries.iter().rposition(|recorded| is_damaged(&recorded.entry.event));
     let says_nothing = |at: usize, event: &Event| match event {
         Event::Snapshot(_) => false,
         Event::Begun {} | Event::Collected { .. } => true,
         Event::WatchStarted(_) | Event::WatchEnded(_) => Some(at) != last_watch,
+        Event::Damaged { .. } => Some(at) != last_damaged,
         Event::Forgotten { snapshots, .. } | Event::Unforgotten { snapshots } => {
             !snapshots.iter().any(|named| is_named(&named.sequence))
         }

@@ -35,6 +35,8 @@ pub struct Affected {
     pub lost_pages: u32,
     /// So many more may be, at most: what a lost part of a page map or a delta held is not known.
     pub unknown_pages: u32,
+    /// Segments of its layers that are lost, or need a chunk that is.
+    pub segments: Vec<ChunkId>,
     /// Commits before it that can be restored by it only, at most.
     pub commit_count: u64,
     /// Whether it is the last of its timeline, which is never taken away.
@@ -53,22 +55,22 @@ pub fn find(structure: &Structure, lost: &HashSet<ChunkId>) -> Result<Vec<Affect
     for timeline in &structure.timelines {
         let last = timeline.last().map(|(id, _)| id);
         for kept in timeline.kept() {
-            let lost_pages = lost_pages(&structure.reader, &kept, lost, &mut counts)?;
-            if let Some((lost_pages, unknown_pages)) = lost_pages {
-                affected.push(describe(timeline, &kept, last, lost_pages, unknown_pages));
+            if let Some(loss) = loss(&structure.reader, &kept, lost, &mut counts)? {
+                affected.push(describe(timeline, &kept, last, loss));
             }
         }
     }
     Ok(affected)
 }
 
-fn describe(
-    timeline: &Timeline,
-    kept: &Kept<'_>,
-    last: Option<ObjectHash>,
-    lost_pages: u32,
+/// What is lost of a snapshot.
+struct Loss {
+    pages: u32,
     unknown_pages: u32,
-) -> Affected {
+    segments: Vec<ChunkId>,
+}
+
+fn describe(timeline: &Timeline, kept: &Kept<'_>, last: Option<ObjectHash>, loss: Loss) -> Affected {
     let manifest = kept.manifest;
     let newest = manifest.layers.last().filter(|layer| layer.kind == LayerKind::Delta);
     Affected {
@@ -79,26 +81,27 @@ fn describe(
         captured: manifest.captured,
         strategy: manifest.strategy,
         page_count: manifest.page_count,
-        lost_pages,
-        unknown_pages,
+        lost_pages: loss.pages,
+        unknown_pages: loss.unknown_pages,
+        segments: loss.segments,
         commit_count: newest.map_or(0, |layer| layer.last_commit.saturating_sub(layer.first_commit)),
         is_last: last == Some(kept.id),
         is_held: kept.standing.held.is_some(),
     }
 }
 
-/// Pages of a snapshot that are lost, and those that may be; `None` if none are.
-fn lost_pages(
+/// What is lost of a snapshot, if anything is.
+fn loss(
     reader: &ChunkReader,
     kept: &Kept<'_>,
     lost: &HashSet<ChunkId>,
     counts: &mut HashMap<ChunkId, u32>,
-) -> Result<Option<(u32, u32)>, RepairError> {
-    let (mut known, mut unknown, mut is_affected) = (0u64, 0u64, false);
+) -> Result<Option<Loss>, RepairError> {
+    let (mut known, mut unknown, mut segments) = (0u64, 0u64, Vec::new());
     for layer in &kept.manifest.layers {
         for (position, segment) in layer.segments.iter().enumerate() {
             if lost.contains(segment) {
-                is_affected = true;
+                segments.push(*segment);
                 unknown += u64::from(match layer.kind {
                     LayerKind::Image => segment_range(position, PageCount(layer.page_count)).1,
                     LayerKind::Delta => kept.manifest.page_count,
@@ -108,14 +111,15 @@ fn lost_pages(
                     Some(&pages) => pages,
                     None => *counts.entry(*segment).or_insert(lost_in_map(reader, kept.id, layer, position, lost)?),
                 };
-                is_affected |= pages > 0;
+                segments.extend((pages > 0).then_some(*segment));
                 known += u64::from(pages);
             }
         }
     }
     let all = u64::from(kept.manifest.page_count);
     let (known, unknown) = (known.min(all), unknown.min(all.saturating_sub(known)));
-    Ok(is_affected.then_some((known as u32, unknown as u32)))
+    let (pages, unknown_pages) = (known as u32, unknown as u32);
+    Ok((!segments.is_empty()).then_some(Loss { pages, unknown_pages, segments }))
 }
 
 fn lost_in_map(

@@ -14,7 +14,7 @@ use crate::repo::tombstones::Tombstones;
 use crate::repo::{Repository, RepositoryError};
 
 use super::source::Source;
-use super::{RepairError, RepairPlan, copies, log};
+use super::{RepairError, RepairPlan, copies, log, mark};
 
 /// What was done.
 #[derive(Debug, Default)]
@@ -35,6 +35,8 @@ pub struct RepairSummary {
     pub segment_count: usize,
     /// Snapshots that were taken out of the log.
     pub dropped_count: usize,
+    /// Databases whose log says now what is damaged.
+    pub marked_count: usize,
     /// Tombstones that were replaced.
     pub tombstone_count: usize,
     /// Verifications that were deleted.
@@ -68,6 +70,19 @@ pub fn repair(
             Ok(count) => summary.dropped_count += count,
             Err(RepositoryError::Fault(fault)) => {
                 summary.errors.push(format!("{}: the log stays as it is: {}", change.name, fault.describe()));
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    for change in &plan.marks {
+        monitor.check_cancelled()?;
+        match mark::mark(repository, change) {
+            Ok(true) => summary.marked_count += 1,
+            Ok(false) => {
+                summary.errors.push(format!("{}: others have written to its log meanwhile: repair again", change.name));
+            }
+            Err(RepositoryError::Fault(fault)) => {
+                summary.errors.push(format!("{}: damage is not noted in its log: {}", change.name, fault.describe()));
             }
             Err(error) => return Err(error.into()),
         }

@@ -14,7 +14,7 @@ use crate::repo::{Fault, Repository, RepositoryError};
 use super::affected::Affected;
 
 /// How often the end of a timeline is read anew because others append to it.
-const MOST_APPENDS: usize = 100;
+pub(super) const MOST_APPENDS: usize = 100;
 
 /// What is taken out of one log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,7 +57,7 @@ pub fn changes(timelines: &[Timeline], affected: &[Affected], faults: &[Fault]) 
 }
 
 /// Logs with entries that say so of themselves, unless the next one continues something else: then they were damaged.
-fn written_by_newer(faults: &[Fault]) -> BTreeSet<DatabaseId> {
+pub(super) fn written_by_newer(faults: &[Fault]) -> BTreeSet<DatabaseId> {
     let breaks: BTreeSet<(DatabaseId, u64)> = faults
         .iter()
         .filter_map(|fault| match fault {

@@ -9,7 +9,8 @@
 //! 4. Chunks that are lost are looked for in the live source ([`source`]).
 //! 5. What is lost for good affects restore points ([`affected`]). At the user's word these are taken out of the log, so that collectors can work again ([`log`]).
 //! 6. So are entries of the log that are lost; they may have been restore points.
-//! 7. Tombstones that cannot be read are replaced by such that name what nothing needs.
+//! 7. The log says what is damaged and stays, so that nothing is made from that ([`mark`]).
+//! 8. Tombstones that cannot be read are replaced by such that name what nothing needs.
 //!
 //! # Invariants
 //! * No pack is deleted. What is good stays reachable at every moment: what replaces something is there before that goes.
@@ -20,6 +21,7 @@ pub mod affected;
 mod copies;
 mod execute;
 pub mod log;
+mod mark;
 mod packs;
 pub mod source;
 
@@ -40,6 +42,7 @@ use super::sync;
 use affected::Affected;
 pub use execute::{RepairSummary, repair};
 use log::LogChange;
+use mark::Mark;
 use packs::{Found, find_bad};
 use source::{FromSource, Source};
 
@@ -134,6 +137,8 @@ pub struct RepairPlan {
     pub whole_count: usize,
     /// What is taken out of which log.
     pub log: Vec<LogChange>,
+    /// What is said in which log of what is damaged then.
+    pub marks: Vec<Mark>,
     /// Tombstones that cannot be used: replaced.
     pub tombstones: Vec<ObjectName>,
     /// What their replacement names.
@@ -154,6 +159,7 @@ impl RepairPlan {
             && self.given_up.is_empty()
             && self.from_source.is_empty()
             && self.log.is_empty()
+            && self.marks.is_empty()
             && self.tombstones.is_empty()
             && self.verifications.is_empty()
     }
@@ -220,6 +226,7 @@ pub fn plan_repair(
     if options.drop_affected {
         plan.log = log::changes(&structure.timelines, &plan.affected, &faults);
     }
+    plan.marks = mark::marks(&structure.timelines, &plan.affected, &plan.log, &faults);
     plan.copies = copies::damaged(repository, plan.destinations.as_ref());
     plan.remains = faults.into_iter().filter(|fault| !plan.mends(fault)).collect();
     Ok(plan)

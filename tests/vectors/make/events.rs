@@ -43,6 +43,7 @@ pub(super) fn events() -> Vec<Case> {
     ];
     all.extend(forgetting());
     all.extend(holding());
+    all.extend(damage());
     all.extend(collecting());
     all
 }
@@ -87,6 +88,21 @@ fn holding() -> Vec<Case> {
         ("released", "ok", released(good.clone())),
         ("released: with a reason", "malformed", released(held("x"))),
         ("released: no snapshot", "malformed", released(without(&good, "snapshot"))),
+    ]
+}
+
+fn damage() -> Vec<Case> {
+    let of = |segments: Cbor| event("damaged", map(vec![("segments", segments)]));
+    let segments = |count: u8| Cbor::Array((1..=count).map(|nth| bytes([nth; 32])).collect());
+    let good = map(vec![("segments", segments(2))]);
+    vec![
+        ("damaged: two", "ok", of(segments(2))),
+        ("damaged: nothing any more", "ok", of(segments(0))),
+        ("damaged: the same twice", "ok", of(Cbor::Array(vec![bytes([3; 32]), bytes([3; 32])]))),
+        ("damaged: an id of 31 bytes", "malformed", of(Cbor::Array(vec![bytes([3; 31])]))),
+        ("damaged: a text", "malformed", of(Cbor::Array(vec!["x".into()]))),
+        ("damaged: no segments", "malformed", event("damaged", without(&good, "segments"))),
+        ("damaged: an unknown key", "malformed", event("damaged", set(&good, "until", 1.into()))),
     ]
 }
 
