@@ -109,7 +109,7 @@ impl Keyring {
     }
 
     /// What packs' data keys are sealed to.
-    pub fn public(&self) -> PublicKey {
+    pub fn public(&self) -> &PublicKey {
         self.private.public()
     }
 }

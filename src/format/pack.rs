@@ -350,7 +350,7 @@ mod tests {
             encoded: codec::encode(&bytes, Compression::None),
         };
         let chunks = contents(count).into_iter().map(encode).collect();
-        seal(chunks, &context(), &keys.public(), &keys.footer, &SeededEntropy::new(3))
+        seal(chunks, &context(), keys.public(), &keys.footer, &SeededEntropy::new(3))
     }
 
     #[test]

@@ -247,7 +247,7 @@ fn pack_lane(repository: &Repository, verify: bool) -> Lane<Vec<EncodedChunk>, P
 
 fn upload(repository: &Repository, chunks: Vec<EncodedChunk>, verify: bool) -> PackResult {
     let Repository { store, config, keys, environment, .. } = repository;
-    let sealed = pack::seal(chunks, &config.seal_context(), &keys.public(), &keys.footer, &*environment.entropy);
+    let sealed = pack::seal(chunks, &config.seal_context(), keys.public(), &keys.footer, &*environment.entropy);
     if verify {
         verify_pack(repository, &sealed)?;
     }

@@ -137,7 +137,7 @@ pub fn key_slot(bytes: &[u8]) {
 /// A pack around a footer with that content, and the bytes as a pack.
 pub fn pack(bytes: &[u8]) {
     static EMPTY: LazyLock<pack::SealedPack> =
-        LazyLock::new(|| pack::seal(Vec::new(), &CONTEXT, &KEYS.public(), &KEYS.footer, &entropy()));
+        LazyLock::new(|| pack::seal(Vec::new(), &CONTEXT, KEYS.public(), &KEYS.footer, &entropy()));
     let _ = PackReader::open(bytes, &CONTEXT, &KEYS);
     let reader = PackReader::open(&EMPTY.bytes, &CONTEXT, &KEYS).expect("it was just sealed");
     let _ = reader.footer(bytes, &KEYS);

@@ -110,7 +110,7 @@ fn encoded_chunk(content: &[u8], compression: Compression) -> EncodedChunk {
 
 fn pack_of(context: &SealContext, chunks: Vec<EncodedChunk>) -> SealedPack {
     let keys = keyring();
-    pack::seal(chunks, context, &keys.public(), &keys.footer, &SeededEntropy::new(3))
+    pack::seal(chunks, context, keys.public(), &keys.footer, &SeededEntropy::new(3))
 }
 
 fn small_pack(context: &SealContext) -> SealedPack {
