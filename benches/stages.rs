@@ -71,7 +71,7 @@ fn measure_packs(data: &[u8], chunks: &[&[u8]], keys: &Keyring) {
     let encoded: Vec<EncodedChunk> = chunks.iter().map(encode).collect();
     for suite in [Suite::Aes256Gcm, Suite::ChaCha20Poly1305] {
         let context = SealContext { repository: RepositoryId([2; 16]), suite, epoch: 1 };
-        let seal = || pack::seal(encoded.clone(), &context, &keys.public(), &keys.footer, &SeededEntropy::new(3));
+        let seal = || pack::seal(encoded.clone(), &context, keys.public(), &keys.footer, &SeededEntropy::new(3));
         measure(&format!("seal packs ({suite})"), data.len(), || drop(black_box(seal())));
         let sealed = seal();
         let reader = PackReader::open(&sealed.bytes, &context, keys).expect("it was just sealed");

@@ -93,7 +93,7 @@ impl Line {
             }
         }
         let last = self.snapshots.last_key_value().map(|(&last, _)| last);
-        let watch = self.open_watch();
+        let (watch, damaged) = (self.open_watch(), self.damaged().map(<[ChunkId]>::to_vec));
         let mut released = Vec::new();
         for (&sequence, snapshot) in self.snapshots.iter().filter(|(sequence, _)| is_gone(**sequence)) {
             let Standing { forgotten, is_held } = snapshot.standing;
@@ -125,6 +125,9 @@ impl Line {
         if watch != self.open_watch() {
             return Err(format!("{watch:?} watched, and now {:?} does", self.open_watch()));
         }
+        if damaged.as_deref() != self.damaged() {
+            return Err("what was said last of damage is gone".to_owned());
+        }
         Ok(released)
     }
 
@@ -136,6 +139,15 @@ impl Line {
                 _ => None,
             }
         })?
+    }
+
+    /// What was said last of damage.
+    fn damaged(&self) -> Option<&[ChunkId]> {
+        let kept = self.entries.iter().rev().filter(|(sequence, _)| !self.is_gone(**sequence));
+        kept.map(|(_, (_, entry))| &entry.event).find_map(|event| match event {
+            Event::Damaged { segments } => Some(&segments[..]),
+            _ => None,
+        })
     }
 
     /// Whether the entry is gone.

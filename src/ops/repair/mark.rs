@@ -4,7 +4,7 @@
 
 use std::collections::HashSet;
 
-use crate::base::id::{ChunkId, DatabaseId};
+use crate::base::id::ChunkId;
 use crate::format::timeline::{Event, MAX_NAMED};
 use crate::repo::timeline::{self, Behind, Timeline};
 use crate::repo::{Fault, Repository, RepositoryError};
@@ -34,22 +34,18 @@ pub fn marks(timelines: &[Timeline], affected: &[Affected], log: &[LogChange], f
 
 fn mark_of(timeline: &Timeline, affected: &[Affected], log: &[LogChange]) -> Option<Mark> {
     let end = timeline.entries.last()?.entry.sequence;
-    let is_dropped = |database: DatabaseId, sequence: u64| {
-        log.iter().any(|change| change.database == database && change.snapshots.contains_key(&sequence))
-    };
-    let of_it = affected
-        .iter()
-        .rev()
-        .filter(|affected| affected.timeline == timeline.database && !is_dropped(affected.timeline, affected.sequence));
+    let dropped = log.iter().find(|change| change.database == timeline.database).map(|change| &change.snapshots);
+    let stays = |sequence: u64| dropped.is_none_or(|dropped| !dropped.contains_key(&sequence));
+    let is_of_it = |affected: &&Affected| affected.timeline == timeline.database && stays(affected.sequence);
     let (mut segments, mut listed) = (Vec::new(), HashSet::new());
     // Of too many, those of the newest snapshots.
-    for &segment in of_it.flat_map(|affected| &affected.segments) {
+    for &segment in affected.iter().rev().filter(is_of_it).flat_map(|affected| &affected.segments) {
         if listed.insert(segment) && segments.len() < MAX_NAMED {
             segments.push(segment);
         }
     }
     segments.sort_unstable();
-    let kept = timeline.kept().filter(|kept| !is_dropped(timeline.database, kept.sequence));
+    let kept = timeline.kept().filter(|kept| stays(kept.sequence));
     let said = kept.flat_map(|kept| &kept.manifest.layers).flat_map(|layer| &layer.segments);
     let said: HashSet<ChunkId> = said.filter(|segment| timeline.damaged().contains(segment)).copied().collect();
     let is_said = said.len() == segments.len() && segments.iter().all(|segment| said.contains(segment));
