@@ -2,10 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 
+mod interrupted;
 mod scratch;
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -15,7 +15,7 @@ use continuum::base::entropy::OsEntropy;
 use continuum::base::id::ObjectHash;
 use continuum::chunk::codec::Compression;
 use continuum::crypto::password::Cost;
-use continuum::format::name::{Folder, ObjectName};
+use continuum::format::name::Folder;
 use continuum::format::timeline::{Event, SnapshotRef};
 use continuum::monitor::Silent;
 use continuum::ops::check::{CheckOptions, check};
@@ -29,9 +29,10 @@ use continuum::repo::index::Index;
 use continuum::repo::timeline::{self, Behind};
 use continuum::repo::{self, Environment, InitOptions, Repository};
 use continuum::source::CaptureOptions;
+use continuum::store::Store;
 use continuum::store::opendal::OpendalStore;
 use continuum::store::state::LocalState;
-use continuum::store::{Creation, Listed, Store, StoreError};
+use interrupted::Interrupted;
 use scratch::{PASSWORD, execute, hash_of, make_database};
 use tempfile::TempDir;
 
@@ -43,47 +44,6 @@ struct SetClock(Mutex<i64>);
 impl Clock for SetClock {
     fn now(&self) -> UnixMicros {
         UnixMicros(*self.0.lock().unwrap())
-    }
-}
-
-/// What is done once, when an object is created whose name begins so.
-type Interruption = (&'static str, Box<dyn FnOnce() + Send>);
-
-/// A store in which something happens just before an object is created.
-struct Interrupted {
-    store: Arc<dyn Store>,
-    waiting: Mutex<Option<Interruption>>,
-}
-
-impl Store for Interrupted {
-    fn location(&self) -> String {
-        self.store.location()
-    }
-
-    fn create(&self, name: &ObjectName, bytes: &[u8]) -> Result<Creation, StoreError> {
-        let mut waiting = self.waiting.lock().unwrap();
-        let due = waiting.take_if(|(prefix, _)| name.as_str().starts_with(*prefix));
-        drop(waiting);
-        if let Some((_, happen)) = due {
-            happen();
-        }
-        self.store.create(name, bytes)
-    }
-
-    fn read(&self, name: &ObjectName, limit_bytes: u64) -> Result<Vec<u8>, StoreError> {
-        self.store.read(name, limit_bytes)
-    }
-
-    fn read_range(&self, name: &ObjectName, range: Range<u64>) -> Result<Vec<u8>, StoreError> {
-        self.store.read_range(name, range)
-    }
-
-    fn list(&self, folder: Folder) -> Result<Vec<Listed>, StoreError> {
-        self.store.list(folder)
-    }
-
-    fn delete(&self, name: &ObjectName) -> Result<(), StoreError> {
-        self.store.delete(name)
     }
 }
 
@@ -318,11 +278,10 @@ fn a_snapshot_notices_that_what_it_counts_on_is_deleted() {
         let changed = world.snapshot("orders", Choice::Full);
         world.forget("orders", &[&orders]);
         let other = Arc::clone(&world);
-        let happen = Box::new(move || _ = other.prune()) as _;
+        let happen = move || _ = other.prune();
         // The entry that begins the timeline is there before anything is counted on.
         world.append("copy", Event::Begun {});
-        let waiting = Mutex::new(Some((moment, happen)));
-        let store = Interrupted { store: Arc::clone(&world.store), waiting };
+        let store = Interrupted::new(Arc::clone(&world.store), moment, happen);
         let copy = world.snapshot_by(&world.open_at(Arc::new(store), "writer"), "copy", Choice::Full);
         // A segment that it wrote may list what was deleted meanwhile.
         world.prune();
@@ -383,10 +342,7 @@ fn nothing_is_deleted_while_something_is_wrong() {
 fn what_an_interrupted_backup_has_left_goes_when_it_is_old() {
     let world = World::new();
     world.make("orders", 20_000);
-    let store = Interrupted {
-        store: Arc::clone(&world.store),
-        waiting: Mutex::new(Some(("index/", Box::new(|| panic!("killed"))))),
-    };
+    let store = Interrupted::new(Arc::clone(&world.store), "index/", || panic!("killed"));
     let repository = world.open_at(Arc::new(store), "writer");
     let killed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         world.snapshot_by(&repository, "orders", Choice::Full);

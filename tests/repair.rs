@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 
+mod interrupted;
 #[path = "repair/world.rs"]
 mod world;
 
@@ -26,8 +27,9 @@ use continuum::repo::chunk_writer::EncodeOptions;
 use continuum::repo::{Repository, RepositoryError};
 use continuum::source::{Capture, CaptureOptions};
 use continuum::store::Store;
+use interrupted::Interrupted;
 use rayon::prelude::*;
-use world::{BeforeEntry, DROP, KEEP, Memory, Pair, World, mend, plan, plan_and_mend, prune_all, spoil};
+use world::{DROP, KEEP, Memory, Pair, World, mend, plan, plan_and_mend, prune_all, spoil};
 
 const WAYS: [&str; 5] = ["deleted", "cut", "front", "middle", "end"];
 
@@ -258,7 +260,7 @@ fn a_repair_beside_a_snapshot_is_met() {
         let repair_first = move || assert!(!plan_and_mend(&other, KEEP).affected.is_empty());
         world.execute("a", "CREATE TABLE later (x); INSERT INTO later VALUES (randomblob(2000));");
         let id = {
-            let repository = world.open(Arc::new(BeforeEntry::new(store.clone(), repair_first)), true);
+            let repository = world.open(Arc::new(Interrupted::new(store.clone(), "timelines/", repair_first)), true);
             world.take(&repository, "a", choice)
         };
         let repository = world.open(store, true);

@@ -117,48 +117,6 @@ impl Store for Memory {
     }
 }
 
-/// Objects in memory; once, before the next entry of a timeline is created, something else happens.
-pub struct BeforeEntry {
-    objects: Arc<Memory>,
-    act: Mutex<Option<Box<dyn FnOnce() + Send>>>,
-}
-
-impl BeforeEntry {
-    pub fn new(objects: Arc<Memory>, act: impl FnOnce() + Send + 'static) -> Self {
-        Self { objects, act: Mutex::new(Some(Box::new(act))) }
-    }
-}
-
-impl Store for BeforeEntry {
-    fn location(&self) -> String {
-        self.objects.location()
-    }
-
-    fn create(&self, name: &ObjectName, bytes: &[u8]) -> Result<Creation, StoreError> {
-        if name.timeline().is_some() {
-            let act = self.act.lock().unwrap().take();
-            act.into_iter().for_each(|act| act());
-        }
-        self.objects.create(name, bytes)
-    }
-
-    fn read(&self, name: &ObjectName, limit_bytes: u64) -> Result<Vec<u8>, StoreError> {
-        self.objects.read(name, limit_bytes)
-    }
-
-    fn read_range(&self, name: &ObjectName, range: Range<u64>) -> Result<Vec<u8>, StoreError> {
-        self.objects.read_range(name, range)
-    }
-
-    fn list(&self, folder: Folder) -> Result<Vec<Listed>, StoreError> {
-        self.objects.list(folder)
-    }
-
-    fn delete(&self, name: &ObjectName) -> Result<(), StoreError> {
-        self.objects.delete(name)
-    }
-}
-
 /// Two destinations, the first asked first.
 pub struct Pair(pub [Arc<Memory>; 2]);
 
