@@ -24,8 +24,7 @@ pub const ALL: &[Suite] = &[
     Suite { binary: "matrix", only: &[], without: &[] },
     LIVE,
     Suite { binary: "capture", only: &[], without: &[] },
-    // The server cannot be taken away by renaming a folder.
-    Suite { binary: "watch", only: &[], without: &["destination::"] },
+    WATCH,
     POINTS,
     COMMANDS,
     RACES,
@@ -77,6 +76,9 @@ pub const TOGETHER: &[Suite] =
 
 /// One test of `live` has no repository.
 const LIVE: Suite = Suite { binary: "live", only: &[], without: &["a_wal_that_is_cut_under_the_pin"] };
+
+/// A server cannot be taken away by renaming a folder, nor its packs damaged by writing to files.
+const WATCH: Suite = Suite { binary: "watch", only: &[], without: &["damage::", "destination::"] };
 
 /// One opens the local store itself, to give it a clock.
 const POINTS: Suite = Suite { binary: "points", only: &[], without: &["a_clock_that_jumps"] };
