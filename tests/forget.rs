@@ -236,6 +236,34 @@ fn options_come_from_the_configuration_file() {
 }
 
 #[test]
+fn snapshots_that_are_named_go_before_a_policy_of_the_configuration_file() {
+    let history = History::new();
+    let ids = history.add("notes", Full, &[3 * DAY, 2 * DAY, DAY, 1]);
+    let file = history.place.path("continuum.toml");
+    fs::write(&file, "[forget]\nkeep-full = 1\nkeep-daily = '7d'\n").expect("a file");
+    history.run(&["--config", file.to_str().expect("a path of UTF-8"), "forget", &ids[1], "--yes"]);
+    assert_eq!(listed(&history, &[]), picked(&ids, &[0, 2, 3]));
+}
+
+#[test]
+fn each_strategy_can_have_rules_of_its_own() {
+    let history = History::new();
+    let fulls = history.add("notes", Full, &[9 * DAY, 8 * DAY, 7 * DAY]);
+    let others = history.add("notes", Incremental, &[6 * DAY, 5 * DAY, 4 * DAY, DAY]);
+    let file = history.place.path("continuum.toml");
+    fs::write(&file, "[forget]\nkeep-full = 1\nkeep-incremental = '2d, daily:108h'\nmin-count = 1\n").expect("a file");
+    let policy = ["--config", file.to_str().expect("a path of UTF-8"), "forget", "--yes"];
+    let document = history.json(&policy);
+    assert_eq!(forgotten(&document), [&fulls[..2], &others[..2]].concat());
+    // One that is named on the command line takes the place of what the file says of it, and of nothing else.
+    history.run(&["unforget", "--all"]);
+    assert_eq!(
+        forgotten(&history.json(&[&policy[..], &["--keep-full", "2"]].concat())),
+        [&fulls[..1], &others[..2]].concat()
+    );
+}
+
+#[test]
 fn a_damaged_timeline_is_left_alone() {
     let history = History::new();
     let ids = history.add("notes", Full, &[3 * DAY, 2 * DAY, DAY, 1]);

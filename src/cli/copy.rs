@@ -17,7 +17,7 @@ use super::{output, password, time};
 /// Options of `copy`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Copies have other ids, but the same hash, number, time, tags and host. Chunks are decoded, verified and encrypted with the destination's keys; what the destination
+Copies have other ids, but the same hash, number, time, tags and host. Chunks are decoded, verified and encrypted with the destination's keys; what the destination \
 has is not stored again, and snapshots that it has are passed over, so the command can run as a job, and goes on after an interruption.
 The source is only read. The destination must exist: make it with `continuum -r DESTINATION init`.
 

@@ -9,12 +9,12 @@ use serde_json::{Value, json};
 use crate::ops::forget::{
     DatabasePlan, ForgetOptions, ForgetPlan, Forgotten, Obstacle, Row, What, forget, plan_forget,
 };
-use crate::policy::calendar::Period;
 use crate::policy::refusal::{Allowed, CLOCK_TOLERANCE, MAX_SHARE, Refusal};
-use crate::policy::retention::{Among, MIN_COUNT, Policy, Reach, Reason, Rule};
+use crate::policy::retention::{MIN_COUNT, Policy, Reason};
 use crate::repo::Fault;
 
 use super::error::{CliError, DAMAGE, DONE, FAILED};
+use super::keep::KeepArguments;
 use super::session::Session;
 use super::units::{self, Share, Span};
 use super::{output, snapshots, time};
@@ -25,63 +25,39 @@ const MOST_ROWS: (usize, usize) = (10, 20);
 /// With more databases than that, each is shown as one line.
 const MOST_TABLES: usize = 5;
 
-const KEEP: &str = "What is kept";
 const SAFETY: &str = "Safety";
 
 /// Options of `forget`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Without any --keep option, each strategy has its own rules:
-  continuous    all for 24 hours, then the latest of each hour for 7 days, of each day for 30 days
-  incremental   all for 7 days
-  differential  all for 30 days
-  full          the last 12
-A compaction counts as a full if it is a single image, else as an incremental. Any --keep option takes the place of all these rules.
+  --keep-continuous 24h,15m:3d,hourly:7d,daily:30d --keep-incremental 7d --keep-differential 30d --keep-full 12
+An option of one strategy takes the place of that strategy's rule; any other --keep option takes the place of the rules of all strategies that are not named. \
+STEPS are separated by commas: all within a time span (24h), so many of the last (12), or of those the latest of each period (15m:3d, hourly:7d, yearly:5).
 
-Of each hour, day, week (from Monday), month or year of this machine's time zone the latest snapshot is kept, as far as there are any. The newest snapshot of a database, those
-that are held, and the --min-count newest are always kept. Every database is looked at by itself.
+Of each hour, day, week (from Monday), month or year of this machine's time zone the latest snapshot is kept. The newest snapshot of a database, those that are \
+held, and the --min-count newest are always kept. Every database is looked at by itself.
 
-What is forgotten is no restore point any more. Nothing is deleted: until the time of grace is over, `continuum unforget` brings it back, and `continuum restore` takes its
-full id. Refused where times lie in the future or go back, or where too large a share would be forgotten at once.
+What is forgotten is no restore point any more. Nothing is deleted: until the time of grace is over, `continuum unforget` brings it back, and `continuum restore` \
+takes its full id. Refused where times lie in the future or go back, or where too large a share would be forgotten at once.
 
 Examples:
   continuum -r /backup/repo forget --dry-run
   continuum -r /backup/repo forget --keep-hourly 24 --keep-daily 7 --keep-weekly 4 --keep-monthly 12 --yes
   continuum -r /backup/repo forget -n orders --keep-within 30d --keep-tag release
+  continuum -r /backup/repo forget --keep-full 12,yearly:5 --keep-continuous 3d,daily:60d
   continuum -r /backup/repo forget 1a2b3c4d --yes")]
 pub struct ForgetArguments {
     /// Ids of snapshots or the beginnings of ids: exactly these are forgotten [default: what the policy does not keep]
-    #[arg(value_name = "SNAPSHOT", conflicts_with_all = ["keep_last", "keep_within", "keep_hourly", "keep_daily", "keep_weekly", "keep_monthly", "keep_yearly", "keep_tag"])]
+    #[arg(value_name = "SNAPSHOT", conflicts_with = "KeepArguments")]
     snapshots: Vec<String>,
     /// Only those of the database of this name
     #[arg(short, long, value_name = "DATABASE")]
     name: Option<String>,
-    /// The last N snapshots
-    #[arg(long, value_name = "N", help_heading = KEEP)]
-    keep_last: Option<u32>,
-    /// All that were captured so long ago at most, e.g. 30d
-    #[arg(long, value_name = "SPAN", value_parser = units::span, help_heading = KEEP)]
-    keep_within: Option<Span>,
-    /// The latest of each of the last N hours that have any
-    #[arg(long, value_name = "N", help_heading = KEEP)]
-    keep_hourly: Option<u32>,
-    /// The latest of each of the last N days that have any
-    #[arg(long, value_name = "N", help_heading = KEEP)]
-    keep_daily: Option<u32>,
-    /// The latest of each of the last N weeks that have any
-    #[arg(long, value_name = "N", help_heading = KEEP)]
-    keep_weekly: Option<u32>,
-    /// The latest of each of the last N months that have any
-    #[arg(long, value_name = "N", help_heading = KEEP)]
-    keep_monthly: Option<u32>,
-    /// The latest of each of the last N years that have any
-    #[arg(long, value_name = "N", help_heading = KEEP)]
-    keep_yearly: Option<u32>,
-    /// Those with this tag, for ever; may be given several times
-    #[arg(long, value_name = "TAG", help_heading = KEEP)]
-    keep_tag: Vec<String>,
+    #[command(flatten)]
+    keep: KeepArguments,
     /// So many of the newest snapshots of each database, whatever the policy
-    #[arg(long, value_name = "N", default_value_t = MIN_COUNT, help_heading = KEEP)]
+    #[arg(long, value_name = "N", default_value_t = MIN_COUNT, help_heading = SAFETY)]
     min_count: usize,
     /// Forget a snapshot only if a newer one is kept that was verified and passed
     #[arg(long, help_heading = SAFETY)]
@@ -105,26 +81,7 @@ pub struct ForgetArguments {
 
 impl ForgetArguments {
     fn policy(&self) -> Policy {
-        let every = |one_per: Period, count: Option<u32>| {
-            count.map(|count| Rule { among: Among::All, one_per: Some(one_per), reach: Reach::Count(count) })
-        };
-        let each = |reach: Reach| Rule { among: Among::All, one_per: None, reach };
-        let rules: Vec<Rule> = [
-            self.keep_last.map(|count| each(Reach::Count(count))),
-            self.keep_within.map(|span| each(Reach::Age(micros(span)))),
-            every(Period::Hour, self.keep_hourly),
-            every(Period::Day, self.keep_daily),
-            every(Period::Week, self.keep_weekly),
-            every(Period::Month, self.keep_monthly),
-            every(Period::Year, self.keep_yearly),
-        ]
-        .into_iter()
-        .flatten()
-        .collect();
-        let is_default = rules.is_empty() && self.keep_tag.is_empty();
-        let policy = if is_default { Policy::default() } else { Policy { rules, ..Policy::empty() } };
-        let (tags, min_count, only_verified) = (self.keep_tag.clone(), self.min_count, self.only_verified);
-        Policy { tags, min_count, only_verified, ..policy }
+        Policy { min_count: self.min_count, only_verified: self.only_verified, ..self.keep.policy() }
     }
 
     fn options(&self) -> ForgetOptions {
@@ -134,12 +91,8 @@ impl ForgetArguments {
         } else {
             What::Named(self.snapshots.iter().map(|prefix| prefix.to_ascii_lowercase()).collect())
         };
-        ForgetOptions { what, name: self.name.clone(), grace: micros(self.grace) }
+        ForgetOptions { what, name: self.name.clone(), grace: self.grace.micros() }
     }
-}
-
-fn micros(Span(span): Span) -> i64 {
-    i64::try_from(span.as_micros()).unwrap_or(i64::MAX)
 }
 
 /// Shows what is to be forgotten, asks, and forgets it.

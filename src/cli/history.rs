@@ -102,7 +102,7 @@ impl Asking {
 /// Options of `history`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Every restore point counts; only those are looked at where a page changed that the row was found through. The key is the primary key, or the rowid where there is none;
+Every restore point counts; only those are looked at where a page changed that the row was found through. The key is the primary key, or the rowid where there is none; \
 x'0a0b' is a blob.
 
 Examples:

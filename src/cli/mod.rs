@@ -14,6 +14,7 @@ mod forget;
 mod history;
 mod hold;
 mod init;
+mod keep;
 mod key;
 mod lock;
 mod log;

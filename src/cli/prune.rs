@@ -14,7 +14,7 @@ use super::units::{self, Bytes, Share, Span};
 /// Options of `prune`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Snapshots that were forgotten go when their grace is over; `continuum forget` decides which. Backups, watchers and other prunes may run at the same time; a prune that was
+Snapshots that were forgotten go when their grace is over; `continuum forget` decides which. Backups, watchers and other prunes may run at the same time; a prune that was \
 stopped goes on with the next one. What is written anew is there before anything is deleted; on a full disk --max-repack 0 deletes at once what nothing needs.
 
 Examples:

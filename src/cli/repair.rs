@@ -24,8 +24,8 @@ const MOST_ROWS: usize = 20;
 /// Options of `repair`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-What another destination has is taken from there; the index is made anew from the packs; good chunks of damaged packs go to new packs; lost chunks of an image are taken from the
-live database, if its pages are still the same. What is lost for good affects restore points, which are named, with how much of each is lost; the log says so, too, and nothing is
+What another destination has is taken from there; the index is made anew from the packs; good chunks of damaged packs go to new packs; lost chunks of an image are taken from the \
+live database, if its pages are still the same. What is lost for good affects restore points, which are named, with how much of each is lost; the log says so, too, and nothing is \
 made from them any more. No pack is deleted: a later `continuum prune` does that.
 
 Ends with 0 when everything is well after it, with 3 when something remains.

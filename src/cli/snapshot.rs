@@ -20,7 +20,7 @@ use super::{output, time};
 /// Options of `snapshot`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The databases may be in use: the only lock taken is SQLite's own read lock. In rollback-journal mode writers wait while the
+The databases may be in use: the only lock taken is SQLite's own read lock. In rollback-journal mode writers wait while the \
 snapshot reads; in WAL mode nobody waits.
 
 Examples:

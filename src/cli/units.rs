@@ -56,6 +56,13 @@ impl fmt::Display for Span {
     }
 }
 
+impl Span {
+    /// In microseconds.
+    pub fn micros(self) -> i64 {
+        i64::try_from(self.0.as_micros()).unwrap_or(i64::MAX)
+    }
+}
+
 /// Units of time spans in seconds. A month and a year have no fixed length.
 const SPANS: [(&str, u64); 5] = [("s", 1), ("m", 60), ("h", 3600), ("d", 86_400), ("w", 604_800)];
 

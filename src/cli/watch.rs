@@ -22,8 +22,8 @@ use super::{output, status, time};
 /// Options of `watch`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Runs until Ctrl-C or SIGTERM; then everything that was committed before is stored. In WAL mode every commit becomes a restore point, durable in the repository
-within the flush interval and a moment; the application is never waited for and never waits. A database in another journal mode is compared when
+Runs until Ctrl-C or SIGTERM; then everything that was committed before is stored. In WAL mode every commit becomes a restore point, durable in the repository \
+within the flush interval and a moment; the application is never waited for and never waits. A database in another journal mode is compared when \
 its file has changed. `continuum status` in another terminal shows how far each database is.
 
 Without a DATABASE, those of the configuration file are watched; its keys are the options here:

@@ -14,7 +14,7 @@ use super::session::Session;
 /// Options of `when`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The condition is an expression of SQL; NULL counts as false. Bisection finds one change between the oldest and the newest restore point and takes it that there is one; --all
+The condition is an expression of SQL; NULL counts as false. Bisection finds one change between the oldest and the newest restore point and takes it that there is one; --all \
 finds every change.
 
 Examples:

@@ -81,6 +81,7 @@ const CLOCK_CHANGE: i64 = HOUR;
 impl fmt::Display for Period {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Minutes(1) => f.write_str("every minute"),
             Self::Minutes(minutes) => write!(f, "every {minutes} minutes"),
             Self::Hour => f.write_str("hourly"),
             Self::Day => f.write_str("daily"),

@@ -51,7 +51,8 @@ mod tests {
         let every = |among: Among| (among == Among::Kind(Kind::Continuous)).then_some(HOUR / 12);
         let gap = |age: i64| largest_gap(&policy, age, every);
         assert_eq!(gap(DAY), Some(HOUR / 12));
-        assert_eq!(gap(DAY + 1), Some(HOUR / 12 + HOUR));
+        assert_eq!(gap(DAY + 1), Some(HOUR / 12 + HOUR / 4));
+        assert_eq!(gap(3 * DAY + 1), Some(HOUR / 12 + HOUR));
         assert_eq!(gap(7 * DAY + 1), Some(HOUR / 12 + 25 * HOUR));
         assert_eq!(gap(30 * DAY + 1), None);
     }

@@ -125,16 +125,25 @@ pub struct Policy {
 impl Default for Policy {
     /// Each strategy has its own rules: what is finer is kept for a shorter time.
     fn default() -> Self {
-        let of = |kind: Kind, one_per: Option<Period>, reach: Reach| Rule { among: Among::Kind(kind), one_per, reach };
-        let rules = vec![
-            of(Kind::Continuous, None, Reach::Age(DAY)),
-            of(Kind::Continuous, Some(Period::Hour), Reach::Age(7 * DAY)),
-            of(Kind::Continuous, Some(Period::Day), Reach::Age(30 * DAY)),
-            of(Kind::Incremental, None, Reach::Age(7 * DAY)),
-            of(Kind::Differential, None, Reach::Age(30 * DAY)),
-            of(Kind::Full, None, Reach::Count(12)),
-        ];
-        Self { rules, ..Self::empty() }
+        let kinds = [Kind::Continuous, Kind::Incremental, Kind::Differential, Kind::Full];
+        Self { rules: kinds.into_iter().flat_map(default_rules).collect(), ..Self::empty() }
+    }
+}
+
+/// What is kept of one kind unless something else is asked for. A watcher's commits thin in steps: all, then those that end a stretch of minutes, of hours, of days.
+pub fn default_rules(kind: Kind) -> Vec<Rule> {
+    let all = |reach: Reach| Rule { among: Among::Kind(kind), one_per: None, reach };
+    let each = |period: Period, reach: Reach| Rule { one_per: Some(period), ..all(reach) };
+    match kind {
+        Kind::Continuous => vec![
+            all(Reach::Age(DAY)),
+            each(Period::Minutes(15), Reach::Age(3 * DAY)),
+            each(Period::Hour, Reach::Age(7 * DAY)),
+            each(Period::Day, Reach::Age(30 * DAY)),
+        ],
+        Kind::Incremental => vec![all(Reach::Age(7 * DAY))],
+        Kind::Differential => vec![all(Reach::Age(30 * DAY))],
+        Kind::Full => vec![all(Reach::Count(12))],
     }
 }
 

@@ -61,16 +61,25 @@ fn of_two_years() -> Vec<Candidate> {
     ])
 }
 
-/// A watcher's snapshots: every eight hours for a month, and every 50 minutes of the last hours.
+/// A watcher's snapshots: every eight hours for a month, every ten minutes of two hours the day before, and every 50 minutes of the last hours.
 fn watched(now: UnixMicros) -> Vec<Candidate> {
     let before = |micros: i64| UnixMicros(now.0 - micros);
     let rare = (13..=12 * 33).rev().step_by(4).map(|hours| before(hours * 2 * HOUR));
+    let of_minutes = (31 * 6..33 * 6).rev().map(|tens| before(tens * HOUR / 6));
     let often = (0..26 * 6).rev().step_by(5).map(|tens| before(tens * HOUR / 6));
-    rare.chain(often).zip(1..).map(|(time, sequence)| candidate(sequence, time, Kind::Continuous)).collect()
+    rare.chain(of_minutes)
+        .chain(often)
+        .zip(1..)
+        .map(|(time, sequence)| candidate(sequence, time, Kind::Continuous))
+        .collect()
 }
 
 fn every(among: Among, one_per: Period, count: u32) -> Rule {
     Rule { among, one_per: Some(one_per), reach: Reach::Count(count) }
+}
+
+fn of_kind(kind: Kind, one_per: Option<Period>, reach: Reach) -> Rule {
+    Rule { among: Among::Kind(kind), one_per, reach }
 }
 
 fn with(rules: &[Rule]) -> Policy {
@@ -102,6 +111,19 @@ fn cases() -> Vec<(&'static str, &'static str, Policy, Vec<Candidate>, UnixMicro
             "generations",
             "--keep-hourly 3 --keep-daily 3 --keep-weekly 4 --keep-monthly 4 --keep-yearly 2",
             with(&generations),
+            of_two_years(),
+            now,
+        ),
+        (
+            "strategies",
+            "--keep-full yearly:2,3 --keep-incremental daily:2, the others by default",
+            with(&[
+                of_kind(Kind::Continuous, None, Reach::Age(DAY)),
+                of_kind(Kind::Incremental, Some(Period::Day), Reach::Count(2)),
+                of_kind(Kind::Differential, None, Reach::Age(30 * DAY)),
+                of_kind(Kind::Full, Some(Period::Year), Reach::Count(2)),
+                of_kind(Kind::Full, None, Reach::Count(3)),
+            ]),
             of_two_years(),
             now,
         ),
