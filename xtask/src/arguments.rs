@@ -14,6 +14,12 @@ impl Arguments {
         Self { left: arguments.collect() }
     }
 
+    /// Whether `help` comes first, or `--help` anywhere before what is for another program.
+    pub fn asks_for_help(&self) -> bool {
+        let mut own = self.left.iter().take_while(|word| *word != "--");
+        self.left.front().is_some_and(|word| word == "help") || own.any(|word| word == "--help" || word == "-h")
+    }
+
     /// The next word, whatever it is: a command or a subcommand.
     pub fn take_word(&mut self) -> Option<String> {
         self.left.pop_front()
@@ -76,6 +82,13 @@ impl Arguments {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn help_is_asked_for_before_what_is_for_another_program() {
+        let asks = |line: &str| Arguments::new(line.split_whitespace().map(str::to_owned)).asks_for_help();
+        assert!(asks("help") && asks("--help") && asks("crash --help") && asks("test -h -- --list"));
+        assert!(!asks("") && !asks("crash --command help") && !asks("test -- --help"));
+    }
 
     fn arguments(line: &str) -> Arguments {
         Arguments::new(line.split_whitespace().map(str::to_owned))

@@ -71,7 +71,7 @@ usage: cargo xtask <command>
       --seconds N             for each target (default 60)
       --target NAME           only this one (may be repeated)
   mutants [--group NAME]... changes code that data depend on, and counts what no test notices; needs cargo-mutants
-                            (groups: wal, crypto, standing, prune, restore; default all, which takes hours)
+                            (groups: wal, crypto, forget, standing, prune, restore; default all: hours)
   soak [options]            random runs of a watched database: each restore must be a committed state
       --minutes N             for so long (default 10)
       --seed N                of the first run (default 1000)
@@ -119,6 +119,10 @@ fn main() -> ExitCode {
 
 fn dispatch(arguments: &mut Arguments) -> Result<(), Failure> {
     let root = project::root();
+    if arguments.asks_for_help() {
+        print!("{USAGE}");
+        return Ok(());
+    }
     match arguments.take_word().as_deref() {
         Some("tidy") => {
             arguments.finish()?;
@@ -135,10 +139,6 @@ fn dispatch(arguments: &mut Arguments) -> Result<(), Failure> {
         Some("together") => together::run(&root, &together::Options::parse(arguments)?),
         Some("reliability") => reliability::run(&root, &reliability::Options::parse(arguments)?),
         Some("bench") => bench::run(&root, arguments),
-        Some("help" | "--help" | "-h") => {
-            print!("{USAGE}");
-            Ok(())
-        }
         Some(other) => Err(Failure::usage(format!("there is no command `{other}`"))),
         None => Err(Failure::usage("a command is missing")),
     }
