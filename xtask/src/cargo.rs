@@ -42,6 +42,6 @@ pub fn has_nextest() -> bool {
 }
 
 /// The cargo that runs us, so that a `+toolchain` on the command line holds for every step.
-fn command() -> Command {
+pub fn command() -> Command {
     Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
 }

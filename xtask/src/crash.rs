@@ -1,9 +1,9 @@
 //! `cargo xtask crash`: the whole matrix of `tests/crash.rs`, command by system call by fault, with a table at its end.
 
 use std::path::Path;
-use std::process::{Command, Stdio};
 
 use crate::arguments::Arguments;
+use crate::cargo;
 use crate::failure::Failure;
 
 /// The options' variables, as `tests/crash.rs` reads them.
@@ -11,7 +11,7 @@ const OPTIONS: [(&str, &str); 3] =
     [("--command", "CONTINUUM_CRASH_CASE"), ("--fault", "CONTINUUM_CRASH_FAULT"), ("--call", "CONTINUUM_CRASH_CALL")];
 
 pub struct Options {
-    environment: Vec<(&'static str, String)>,
+    environment: Vec<(String, String)>,
     cargo_profile: String,
 }
 
@@ -19,7 +19,7 @@ impl Options {
     pub fn parse(arguments: &mut Arguments) -> Result<Self, Failure> {
         let mut environment = Vec::new();
         for (option, variable) in OPTIONS {
-            environment.extend(arguments.take_value(option)?.map(|value| (variable, value)));
+            environment.extend(arguments.take_value(option)?.map(|value| (variable.to_owned(), value)));
         }
         let cargo_profile = arguments.take_value("--cargo-profile")?.unwrap_or_else(|| "dev".to_owned());
         arguments.finish()?;
@@ -33,18 +33,11 @@ impl Options {
 }
 
 pub fn run(root: &Path, options: &Options) -> Result<(), Failure> {
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.args(options.test_command()).current_dir(root).stdin(Stdio::null());
-    cargo.envs(options.environment.iter().cloned());
-    let status = cargo.status().map_err(Failure::io("run", Path::new("cargo")))?;
-    if status.success() {
-        println!("crash: passed");
-        Ok(())
-    } else {
-        Err(Failure::new(
-            "crash: something did not hold; --command, --call and --fault run one of the lines above again",
-        ))
-    }
+    cargo::run(root, &options.test_command(), &options.environment).map_err(|failure| {
+        Failure::new(format!("{failure}: --command, --call and --fault run one of the lines above again"))
+    })?;
+    println!("crash: passed");
+    Ok(())
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use crate::arguments::Arguments;
 use crate::cargo;
@@ -78,7 +78,7 @@ fn missed(root: &Path, group: &Group) -> Result<BTreeSet<String>, Failure> {
     let (copy, output) = (place.join("project"), place.join(group.name));
     fs::create_dir_all(&output).map_err(Failure::io("make", &output))?;
     make_equal(root, &copy)?;
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let mut command = cargo::command();
     command.args(["mutants", "--in-place", "--line-col=false", "--no-shuffle", "--profile=mutants"]);
     command.args(["--cargo-arg=--lib", "--output"]).arg(&output).current_dir(&copy).stdin(Stdio::null());
     command.args(group.files.iter().map(|file| format!("--file={file}")));

@@ -4,9 +4,9 @@
 //! optimisation, as it is used.
 
 use std::path::Path;
-use std::process::{Command, Stdio};
 
 use crate::arguments::Arguments;
+use crate::cargo;
 use crate::failure::Failure;
 
 pub struct Options {
@@ -38,19 +38,13 @@ impl Options {
 }
 
 pub fn run(root: &Path, options: &Options) -> Result<(), Failure> {
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.args(options.test_command()).current_dir(root).stdin(Stdio::null());
-    cargo.env("CONTINUUM_SOAK_MINUTES", options.minutes.to_string());
-    if let Some(seed) = options.seed {
-        cargo.env("CONTINUUM_SEED", seed.to_string());
-    }
-    let status = cargo.status().map_err(Failure::io("run", Path::new("cargo")))?;
-    if status.success() {
-        println!("soak: passed");
-        Ok(())
-    } else {
-        Err(Failure::new("soak: a run failed; the last seed above makes it again: `cargo xtask soak --seed N`"))
-    }
+    let mut environment = vec![("CONTINUUM_SOAK_MINUTES".to_owned(), options.minutes.to_string())];
+    environment.extend(options.seed.map(|seed| ("CONTINUUM_SEED".to_owned(), seed.to_string())));
+    cargo::run(root, &options.test_command(), &environment).map_err(|failure| {
+        Failure::new(format!("{failure}: the last seed above makes the run again: `cargo xtask soak --seed N`"))
+    })?;
+    println!("soak: passed");
+    Ok(())
 }
 
 #[cfg(test)]
