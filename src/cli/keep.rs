@@ -204,6 +204,7 @@ mod tests {
         assert_eq!(named[named.len() - 2..], ["full last 3", "full yearly"]);
         assert_eq!(named[..named.len() - 2], words("")[..words("").len() - 1]);
         assert_eq!(words("--keep-last 5"), ["last 5"]);
+        assert_eq!(words("--keep-last 5 --keep-continuous 1m:2h"), ["last 5", "continuous every minute"]);
         assert_eq!(words("--keep-daily 14d --keep-continuous 1h"), ["daily", "continuous within 1h"]);
         assert_eq!(words("--keep-tag release"), [""; 0]);
         assert!(policy("--keep-full 0 --keep-last 0").keeps_nothing());
