@@ -31,7 +31,7 @@ const GROUPS: &[Group] = &[
     Group { name: "wal", files: &["src/sqlite/wal.rs"], tests: &["capture"] },
     Group { name: "crypto", files: &["src/crypto/*.rs"], tests: &["vectors"] },
     Group { name: "forget", files: &["src/ops/forget.rs", "src/policy/*.rs"], tests: &["forget", "retention"] },
-    Group { name: "standing", files: &["src/repo/standing.rs"], tests: &["vectors", "prune"] },
+    Group { name: "standing", files: &["src/repo/standing.rs"], tests: &["vectors", "prune", "repair"] },
     Group {
         name: "prune",
         files: &["src/ops/prune/*.rs", "src/repo/tombstones.rs", "src/repo/reachable.rs"],

@@ -328,9 +328,14 @@ fn takes_text(option: &Arg) -> bool {
 fn expected(option: &Arg) -> &'static str {
     match option {
         option if takes_bool(option) => "true or false",
-        option if takes_text(option) => "a string",
-        _ => "a number",
+        option if takes_number(option) => "a number",
+        _ => "a string",
     }
+}
+
+fn takes_number(option: &Arg) -> bool {
+    let numbers = [TypeId::of::<u32>(), TypeId::of::<u64>(), TypeId::of::<usize>(), TypeId::of::<f64>()];
+    numbers.iter().any(|number| option.get_value_parser().type_id() == *number)
 }
 
 fn found(value: &DeValue) -> &'static str {
@@ -547,6 +552,8 @@ mod tests {
             r#"key "busy-timeout" in [snapshot]: invalid value "-1": -1 is not in 0..=4294967295"#,
         );
         check("busy-timeout = [1]", r#"key "busy-timeout" in [snapshot]: a number expected, an array found"#);
+        let array = r#"key "keep-full" in [forget]: a string expected, an array found"#;
+        check_error("[forget]\nkeep-full = [12]", 2, array, None);
         check("tag = ['a', 1]", r#"key "tag" in [snapshot]: a string, or an array of them expected, an integer found"#);
         check("no-verify = 'yes'", r#"key "no-verify" in [snapshot]: true or false expected, a string found"#);
         let message = r#"key "flush-interval" in [watch]: invalid value "0": 0.01 to 86400 seconds expected"#;
