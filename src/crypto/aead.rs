@@ -135,6 +135,12 @@ mod tests {
     }
 
     #[test]
+    fn suites_have_the_names_that_commands_print() {
+        let names = [Suite::Aes256Gcm, Suite::ChaCha20Poly1305].map(|suite| suite.to_string());
+        assert_eq!(names, ["aes-256-gcm", "chacha20-poly1305"]);
+    }
+
+    #[test]
     fn a_message_shorter_than_a_tag_is_refused() {
         let key = AeadKey::new(Suite::Aes256Gcm, &[7; 32]);
         assert_eq!(key.open(Nonce::ONLY, b"", &mut [0; 15]), Err(NotAuthentic));

@@ -181,6 +181,36 @@ mod tests {
     }
 
     #[test]
+    fn no_two_keys_are_sealed_with_the_same_randomness() {
+        let (private, key) = (PrivateKey::from_bytes(&[9; 32]), SecretKey::from_bytes([5; 32]));
+        let seal = |entropy: &SeededEntropy| private.public().seal(b"info", &key, entropy).encapsulated;
+        let entropy = SeededEntropy::new(1);
+        let (first, second) = (seal(&entropy), seal(&entropy));
+        assert!(first != second && first == seal(&SeededEntropy::new(1)));
+    }
+
+    #[test]
+    fn the_generator_is_the_entropy() {
+        let (entropy, same): (_, &dyn Entropy) = (SeededEntropy::new(1), &SeededEntropy::new(1));
+        let mut generator = EntropyRng(&entropy);
+        let Ok(word) = generator.try_next_u32();
+        let Ok(long) = generator.try_next_u64();
+        assert_eq!((word, long), (u32::from_le_bytes(same.bytes()), u64::from_le_bytes(same.bytes())));
+        let (mut filled, mut expected) = ([0; 40], [0; 40]);
+        let Ok(()) = generator.try_fill_bytes(&mut filled);
+        same.fill(&mut expected);
+        assert_eq!(filled, expected);
+    }
+
+    #[test]
+    fn of_a_private_key_nothing_is_printed() {
+        let private = PrivateKey::from_bytes(&[9; 32]);
+        let public = crate::base::id::to_hex(&private.public().to_bytes());
+        let printed = (format!("{private:?}"), format!("{:?}", private.public()));
+        assert_eq!(printed, ("PrivateKey(…)".to_owned(), format!("PublicKey({public})")));
+    }
+
+    #[test]
     fn not_all_that_were_opened_are_remembered() {
         let private = PrivateKey::from_bytes(&[9; 32]);
         let key = |nth: u8| SecretKey::from_bytes([nth; 32]);

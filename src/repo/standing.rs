@@ -226,6 +226,8 @@ mod tests {
     fn what_is_gone_stays_gone() {
         check(vec![forget(&[1]), collect(1, 1), bring_back(1), hold(1)], "g--");
         check(vec![collect(1, 2)], "gg-");
+        let standings = replay(vec![collect(1, 2)]);
+        assert_eq!((1..=4).map(|sequence| standings.is_gone(sequence)).collect::<Vec<_>>(), [true, true, false, false]);
     }
 
     #[test]
@@ -239,6 +241,8 @@ mod tests {
         check(vec![damage(&[1]), damage(&[2])], false);
         check(vec![damage(&[1]), damage(&[])], false);
         check(vec![damage(&[1]), forget(&[1]), collect(1, 1)], true);
+        let named = HashSet::from([ChunkId([3; 32]), ChunkId([2; 32])]);
+        assert_eq!(*replay(vec![damage(&[1]), damage(&[2, 3])]).damaged(), named);
     }
 
     #[test]
