@@ -85,14 +85,13 @@ pub fn derive_committed(
     if bool::from(derived.commitment.ct_eq(commitment)) { Ok(derived.key) } else { Err(PasswordError::Wrong) }
 }
 
+/// What is too little, Argon2 refuses itself.
 fn params(cost: Cost) -> Result<Params, PasswordError> {
-    let within = (1..=CEILING.lanes).contains(&cost.lanes)
-        && (8 * cost.lanes..=CEILING.memory_kib).contains(&cost.memory_kib)
-        && (1..=CEILING.passes).contains(&cost.passes);
-    if !within {
+    let Cost { memory_kib, passes, lanes } = cost;
+    if memory_kib > CEILING.memory_kib || passes > CEILING.passes || lanes > CEILING.lanes {
         return Err(PasswordError::Cost(cost));
     }
-    Params::new(cost.memory_kib, cost.passes, cost.lanes, Some(64)).map_err(|_| PasswordError::Cost(cost))
+    Params::new(memory_kib, passes, lanes, Some(64)).map_err(|_| PasswordError::Cost(cost))
 }
 
 #[cfg(test)]
@@ -118,11 +117,14 @@ mod tests {
             Cost { passes: 17, ..CHEAP },
             Cost { passes: 0, ..CHEAP },
             Cost { lanes: 17, memory_kib: 4096, ..CHEAP },
+            Cost { lanes: 0, ..CHEAP },
             Cost { lanes: 2, ..CHEAP },
+            Cost { memory_kib: 7, ..CHEAP },
             Cost { memory_kib: u32::MAX, passes: u32::MAX, lanes: u32::MAX },
         ] {
             let refused = derive(&"x".into(), &[0; SALT_BYTES], cost).map(|_| ());
             assert_eq!(refused, Err(PasswordError::Cost(cost)));
         }
+        assert!(params(CEILING).is_ok());
     }
 }
